@@ -1,0 +1,1 @@
+"""Git itself; knows nothing of users."""

@@ -1,0 +1,1 @@
+"""What happened, written once, read by auditors and by events."""
