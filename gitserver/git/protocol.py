@@ -128,7 +128,7 @@ def band(number: int, data: bytes) -> Iterator[bytes]:
     view = memoryview(data)
     for at in range(0, len(view), MAX_BAND_BYTES):
         piece = view[at : at + MAX_BAND_BYTES]
-        yield b"%04x%c%b" % (len(piece) + 5, number, piece)
+        yield b"".join((b"%04x%c" % (len(piece) + 5, number), piece))
 
 
 def capabilities(line: bytes) -> dict[bytes, bytes]:
