@@ -1,0 +1,1 @@
+"""The settings as shipped: every one, its default and a sentence."""

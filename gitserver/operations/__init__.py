@@ -1,0 +1,1 @@
+"""What an operator does to a whole server: set up, start, examine, back up."""
