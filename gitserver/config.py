@@ -21,6 +21,12 @@ from gitserver.core.errors import Invalid, Unavailable
 FILE_NAME = "gitserver.toml"
 
 
+class Unusable(Unavailable):
+    """The data directory, its keys or its settings cannot be used as they are; the sentence says what to do."""
+
+    code = "Unusable"
+
+
 class InvalidSetting(Invalid):
     """A setting is unknown, of the wrong type or out of range."""
 
@@ -30,7 +36,7 @@ class InvalidSetting(Invalid):
         super().__init__(f"{place}: {what}")
 
 
-class NotADataDirectory(Unavailable):
+class NotADataDirectory(Unusable):
     """The directory holds no gitserver.toml."""
 
     code = "NotADataDirectory"
@@ -305,7 +311,7 @@ def load(data: Path, environ: Mapping[str, str]) -> Config:
     except (FileNotFoundError, NotADirectoryError) as missing:
         raise NotADataDirectory(data) from missing
     except PermissionError as denied:
-        raise Unavailable(f"{path} may not be read by this user; run gitserver as the owner of {data}") from denied
+        raise Unusable(f"{path} may not be read by this user; run gitserver as the owner of {data}") from denied
     return combine(data, text, environ)
 
 
