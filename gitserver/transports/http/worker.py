@@ -1,0 +1,61 @@
+"""A gunicorn worker process that serves with our own loop.
+
+gunicorn keeps the processes running and parses heads; its thread worker is not used, because there a silent client
+holds a thread: see docs/decisions/0002-http-server.md.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import ssl
+from contextlib import ExitStack
+from typing import Protocol, cast
+
+from gunicorn.workers.base import Worker
+
+from gitserver.transports.http.exchange import Exchange, WSGIApplication, refusal
+from gitserver.transports.http.loop import Loop
+from gitserver.transports.http.settings import HttpSettings
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class Master(Protocol):
+    """What the worker needs of the application object that gunicorn hands it."""
+
+    settings: HttpSettings
+    tls: ssl.SSLContext
+
+
+class LoopWorker(Worker):
+    """Serves until gunicorn says stop."""
+
+    def init_process(self) -> None:
+        """See gunicorn: build the application, then run."""
+        die_with_parent(self.ppid)
+        super().init_process()
+
+    def run(self) -> None:
+        """See gunicorn: the main loop of the process."""
+        master = cast(Master, self.app)
+        settings, application = master.settings, cast(WSGIApplication, self.wsgi)
+        exchange = Exchange(application, settings, several_processes=settings.workers > 1)
+        listeners = [socket.socket(fileno=os.dup(listener.fileno())) for listener in self.sockets]
+        loop = Loop(listeners, master.tls, settings, exchange.answer, refusal)
+        with ExitStack() as at_end:
+            at_end.callback(getattr(application, "close", lambda: None))
+            loop.run(lambda: bool(self.alive), self.notify, self.PIPE[0])
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent is gone, however that happens.
+
+    Args:
+        parent: the process id of the parent; if it is gone already, this process ends at once.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() != parent:
+        os._exit(1)
