@@ -1,0 +1,109 @@
+"""What a received pack's objects say, and whether all they name is there.
+
+A pack is *closed* if every object that one of its objects names is in it or in the repository. Only closed packs are
+accepted, and maintenance keeps packs closed, so one look at each name answers for a whole history.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from gitserver.git.fsck import FsckRefused, check_object
+from gitserver.git.gitmodules import check_gitattributes, check_gitmodules
+from gitserver.git.limits import PackLimits
+from gitserver.git.objects import OID_BYTES, Kind, ObjectId, commit_links, tag_links
+from gitserver.git.pack_format import PackDamaged
+from gitserver.git.pack_scan import PackTable
+
+
+class Held(Protocol):
+    """The objects that a repository holds already."""
+
+    def __contains__(self, oid: ObjectId, /) -> bool:
+        """Whether the object is there."""
+        ...
+
+    def kind(self, oid: ObjectId) -> Kind:
+        """The object's kind."""
+        ...
+
+
+class Examination:
+    """Collects what commits, trees and tags name, checking each as it comes."""
+
+    def __init__(self, limits: PackLimits) -> None:
+        self._limits = limits
+        self._named: dict[Kind, set[bytes]] = {kind: set() for kind in Kind}
+        self.gitmodules: set[bytes] = set()
+        self.gitattributes: set[bytes] = set()
+
+    def examine(self, oid: ObjectId, kind: Kind, data: bytes) -> None:
+        """Check one commit, tree or tag, and note what it names.
+
+        Raises:
+            FsckRefused: the object breaks a rule of git fsck.
+            LimitReached: it has too many bytes of headers.
+        """
+        links = check_object(kind, oid, data, self._limits)
+        if links:
+            self._named[Kind.TREE].update(links.trees)
+            self._named[Kind.BLOB].update(links.blobs)
+            self.gitmodules.update(links.gitmodules)
+            self.gitattributes.update(links.gitattributes)
+        elif kind is Kind.COMMIT:
+            commit = commit_links(data)
+            self._named[Kind.TREE].add(commit.tree)
+            self._named[Kind.COMMIT].update(commit.parents)
+        elif kind is Kind.TAG:
+            target = tag_links(data)
+            self._named[target.kind].add(target.target)
+
+    def absent(self, table: PackTable, held: Held) -> Iterator[ObjectId]:
+        """What is named, but neither in the pack nor in the repository.
+
+        Raises:
+            PackDamaged: an object is not of the kind that another one takes it for.
+        """
+        own = oids_by_kind(table)
+        for kind, named in self._named.items():
+            for name in named - own[kind]:
+                oid = ObjectId(name)
+                if any(name in others for other, others in own.items() if other is not kind):
+                    raise _mismatch(oid, kind)
+                if oid not in held:
+                    yield oid
+                elif held.kind(oid) is not kind:
+                    raise _mismatch(oid, kind)
+
+
+def oids_by_kind(table: PackTable) -> dict[Kind, set[bytes]]:
+    """The ids of a resolved pack's objects."""
+    own: dict[Kind, set[bytes]] = {kind: set() for kind in Kind}
+    sets = [own.get(Kind(number)) if number else None for number in range(5)]
+    oids = bytes(table.oids)
+    for number, kind in enumerate(table.kinds):
+        chosen = sets[kind]
+        if chosen is not None:
+            chosen.add(oids[number * OID_BYTES : (number + 1) * OID_BYTES])
+    return own
+
+
+def check_special_blobs(
+    gitmodules: Iterable[tuple[ObjectId, Kind, bytes | None]],
+    gitattributes: Iterable[tuple[ObjectId, Kind, bytes | None]],
+) -> None:
+    """Check the contents of ``.gitmodules`` and ``.gitattributes`` files.
+
+    Each comes as id, kind and bytes, the bytes None where the file is too large to be looked at.
+
+    Raises:
+        FsckRefused: one of them breaks a rule of git fsck.
+    """
+    for check, files in ((check_gitmodules, gitmodules), (check_gitattributes, gitattributes)):
+        for oid, kind, data in files:
+            finding = check(kind, data)
+            if finding:
+                raise FsckRefused(oid, finding)
+
+
+def _mismatch(oid: ObjectId, kind: Kind) -> PackDamaged:
+    return PackDamaged(f"object type mismatch: {oid.hex()} is not a {kind.word.decode()}")

@@ -1,0 +1,298 @@
+"""Whether an object is one that Git would accept: the checks of ``git index-pack --strict``.
+
+Pure: bytes in, findings out. A tree in good order is recognised by a few regular expressions over its whole bytes;
+only one that looks odd is read entry by entry.
+
+Source: git-fsck(1), "fsck-msgs"; severities as ``receive.fsckObjects`` has them, where warnings count as errors and
+what Git calls info is let pass.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gitserver.core.errors import Invalid
+from gitserver.git.dot_names import is_dotgit, is_gitattributes, is_gitmodules
+from gitserver.git.limits import LimitReached, PackLimits
+from gitserver.git.objects import (
+    KIND_OF_WORD,
+    MODE_TREE,
+    Kind,
+    ObjectId,
+    TreeEntry,
+)
+
+_MODE_FILE = 0o100000
+_MODE_SYMLINK = 0o120000
+
+
+class FsckRefused(Invalid):
+    """An object breaks a rule of ``git fsck``."""
+
+    def __init__(self, oid: ObjectId, finding: "Finding") -> None:
+        super().__init__(f"object {oid.hex()}: {finding.message_id}: {finding.what}")
+        self.oid, self.message_id = oid, finding.message_id
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One broken rule: Git's name for it, and Git's words."""
+
+    message_id: str
+    what: str
+
+
+@dataclass
+class TreeLinks:
+    """What a tree names, sorted by what it takes them to be."""
+
+    trees: list[bytes] = field(default_factory=list)
+    blobs: list[bytes] = field(default_factory=list)
+    gitmodules: list[bytes] = field(default_factory=list)
+    gitattributes: list[bytes] = field(default_factory=list)
+
+
+# --- commits and tags ---------------------------------------------------------------------------------------------
+
+
+def check_commit(data: bytes, limits: PackLimits) -> Finding | None:
+    """The first rule that a commit breaks, or None."""
+    return _headers(data, limits) or next(_commit(data), None)
+
+
+def check_tag(data: bytes, limits: PackLimits) -> Finding | None:
+    """The first rule that an annotated tag breaks, or None."""
+    return _headers(data, limits) or next(_tag(data), None)
+
+
+def _headers(data: bytes, limits: PackLimits) -> Finding | None:
+    end = data.find(b"\n\n")
+    header = data if end < 0 else data[: end + 1]
+    if len(header) > limits.header_bytes:
+        raise LimitReached(f"an object has {len(header)} bytes of headers; at most {limits.header_bytes} are taken")
+    if b"\0" in header:
+        return Finding("nulInHeader", "unterminated header: NUL at offset " + str(header.index(b"\0")))
+    if end < 0 and not data.endswith(b"\n"):
+        return Finding("unterminatedHeader", "unterminated header")
+    return None
+
+
+_TREE_LINE = re.compile(rb"[0-9a-fA-F]{40}\n")
+
+
+def _commit(data: bytes) -> Iterator[Finding]:
+    if not data.startswith(b"tree "):
+        yield Finding("missingTree", "invalid format - expected 'tree' line")
+        return
+    if not _TREE_LINE.match(data, 5):
+        yield Finding("badTreeSha1", "invalid 'tree' line format - bad sha1")
+        return
+    at = 46
+    while data.startswith(b"parent ", at):
+        if not _TREE_LINE.match(data, at + 7):
+            yield Finding("badParentSha1", "invalid 'parent' line format - bad sha1")
+            return
+        at += 48
+    authors = 0
+    while data.startswith(b"author ", at):
+        authors += 1
+        finding, at = _person(data, at + 7)
+        if finding:
+            yield finding
+    if authors != 1:
+        yield (
+            Finding("multipleAuthors", "invalid format - multiple 'author' lines")
+            if authors
+            else Finding("missingAuthor", "invalid format - expected 'author' line")
+        )
+    if not data.startswith(b"committer ", at):
+        yield Finding("missingCommitter", "invalid format - expected 'committer' line")
+        return
+    finding, at = _person(data, at + 10)
+    if finding:
+        yield finding
+    if b"\0" in data:
+        yield Finding("nulInCommit", "NUL byte in the commit object body")
+
+
+def _tag(data: bytes) -> Iterator[Finding]:
+    if not data.startswith(b"object "):
+        yield Finding("missingObject", "invalid format - expected 'object' line")
+        return
+    if not _TREE_LINE.match(data, 7):
+        yield Finding("badObjectSha1", "invalid 'object' line format - bad sha1")
+        return
+    at = 48
+    if not data.startswith(b"type ", at):
+        yield Finding("missingTypeEntry", "invalid format - expected 'type' line")
+        return
+    end = data.find(b"\n", at)
+    if end < 0:
+        yield Finding("missingType", "invalid format - unexpected end after 'type' line")
+        return
+    if data[at + 5 : end] not in KIND_OF_WORD:
+        yield Finding("badType", "invalid 'type' value")
+        return
+    at = end + 1
+    if not data.startswith(b"tag ", at):
+        yield Finding("missingTagEntry", "invalid format - expected 'tag' line")
+        return
+    end = data.find(b"\n", at)
+    if end < 0:
+        yield Finding("missingTag", "invalid format - unexpected end after 'type' line")
+        return
+    at = end + 1
+    if data.startswith(b"tagger ", at):
+        finding, at = _person(data, at + 7)
+        if finding:
+            yield finding
+
+
+_BEFORE_EMAIL = re.compile(rb"[^<>\n]*")
+_DATE = re.compile(rb"[0-9]+")
+_ZONE = re.compile(rb"[+-][0-9]{4}\n")
+_MAX_DATE = (1 << 63) - 1
+
+
+def _person(data: bytes, start: int) -> tuple[Finding | None, int]:
+    """Check an author, committer or tagger; also tell where the next line begins."""
+    end = data.find(b"\n", start)
+    following = len(data) if end < 0 else end + 1
+    return _ident(data[start:following]), following
+
+
+def _ident(line: bytes) -> Finding | None:
+    if line.startswith(b"<"):
+        return Finding("missingNameBeforeEmail", "invalid author/committer line - missing space before email")
+    at = _span(line, 0)
+    if line[at : at + 1] == b">":
+        return Finding("badName", "invalid author/committer line - bad name")
+    if line[at : at + 1] != b"<":
+        return Finding("missingEmail", "invalid author/committer line - missing email")
+    if line[at - 1 : at] != b" ":
+        return Finding("missingSpaceBeforeEmail", "invalid author/committer line - missing space before email")
+    at = _span(line, at + 1)
+    if line[at : at + 1] != b">":
+        return Finding("badEmail", "invalid author/committer line - bad email")
+    if line[at + 1 : at + 2] != b" ":
+        return Finding("missingSpaceBeforeDate", "invalid author/committer line - missing space before date")
+    return _when(line, at + 2)
+
+
+def _span(line: bytes, at: int) -> int:
+    match = _BEFORE_EMAIL.match(line, at)
+    return match.end() if match else at
+
+
+def _when(line: bytes, at: int) -> Finding | None:
+    if line[at : at + 1] == b"0" and line[at + 1 : at + 2] != b" ":
+        return Finding("zeroPaddedDate", "invalid author/committer line - zero-padded date")
+    digits = _DATE.match(line, at)
+    if digits is None:
+        return Finding("badDate", "invalid author/committer line - bad date")
+    if len(digits.group()) > 19 or int(digits.group()) > _MAX_DATE:
+        return Finding("badDateOverflow", "invalid author/committer line - date causes integer overflow")
+    if line[digits.end() : digits.end() + 1] != b" ":
+        return Finding("badDate", "invalid author/committer line - bad date")
+    if not _ZONE.match(line, digits.end() + 1):
+        return Finding("badTimezone", "invalid author/committer line - bad time zone")
+    return None
+
+
+# --- trees --------------------------------------------------------------------------------------------------------
+
+_ENTRIES = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
+_SOUND = re.compile(rb"(?:(?:100644|100755|120000|40000|160000) [^\0/]+\0(?!\0{20}).{20})*+", re.DOTALL)
+_ODD_NAME = re.compile(rb" (?:\.{1,2}\0|[^\0]*\\)|\.[gG]|~[1-9]|\xe2\x80|\xe2\x81|\xef\xbb")
+
+
+def check_tree(data: bytes) -> tuple[Finding | None, TreeLinks]:
+    """The first rule that a tree breaks, or None; and what the tree names."""
+    links = TreeLinks()
+    if not data:
+        return None, links
+    if not _SOUND.fullmatch(data):
+        finding = next(_odd_tree(data, links), None)
+        return finding, links
+    entries = _ENTRIES.findall(data)
+    names = [name + b"/" if mode == b"40000" else name for mode, name, _ in entries]
+    if _ODD_NAME.search(data) or names != sorted(names) or _twins(names):
+        finding = next(_odd_tree(data, links), None)
+        return finding, links
+    links.trees = [oid for mode, _, oid in entries if mode == b"40000"]
+    links.blobs = [oid for mode, _, oid in entries if mode[:2] in (b"10", b"12")]
+    return None, links
+
+
+def _twins(names: list[bytes]) -> bool:
+    """Whether a file and a directory, or two entries, share a name. *names* mark directories with a slash."""
+    distinct = set(names)
+    return len(distinct) != len(names) or any(name[-1:] == b"/" and name[:-1] in distinct for name in names)
+
+
+def _odd_tree(data: bytes, links: TreeLinks) -> Iterator[Finding]:
+    entries: list[tuple[bytes, TreeEntry]] = []
+    at = 0
+    while at < len(data):
+        match = _ENTRIES.match(data, at)
+        if match is None or len(match.group(1)) > 10:
+            yield Finding("badTree", "cannot be parsed as a tree")
+            return
+        mode, name, oid = match.groups()
+        entries.append((mode, TreeEntry(int(mode, 8), name, ObjectId(oid))))
+        at = match.end()
+    for mode, entry in entries:
+        yield from _entry(mode, entry, links)
+    keys = [entry.name + b"/" if _is_directory(entry.mode) else entry.name for _, entry in entries]
+    if _twins(keys):
+        yield Finding("duplicateEntries", "contains duplicate file entries")
+    if keys != sorted(keys):
+        yield Finding("treeNotSorted", "not properly sorted")
+
+
+def _entry(mode: bytes, entry: TreeEntry, links: TreeLinks) -> Iterator[Finding]:
+    name = entry.name
+    if not any(entry.oid):
+        yield Finding("nullSha1", "contains entries pointing to null sha1")
+    if b"/" in name:
+        yield Finding("fullPathname", "contains full pathnames")
+    if name == b".":
+        yield Finding("hasDot", "contains '.'")
+    if name == b"..":
+        yield Finding("hasDotdot", "contains '..'")
+    if is_dotgit(name):
+        yield Finding("hasDotgit", "contains '.git'")
+    if mode.startswith(b"0"):
+        yield Finding("zeroPaddedFilemode", "contains zero-padded file modes")
+    symlink = entry.mode & 0o170000 == _MODE_SYMLINK
+    if is_gitmodules(name):
+        if symlink:
+            yield Finding("gitmodulesSymlink", ".gitmodules is a symbolic link")
+        links.gitmodules.append(entry.oid)
+    if is_gitattributes(name) and not symlink:
+        links.gitattributes.append(entry.oid)
+    if _is_directory(entry.mode):
+        links.trees.append(entry.oid)
+    elif entry.mode & 0o170000 in (_MODE_FILE, _MODE_SYMLINK):
+        links.blobs.append(entry.oid)
+
+
+def _is_directory(mode: int) -> bool:
+    return mode & 0o170000 == MODE_TREE
+
+
+def check_object(kind: Kind, oid: ObjectId, data: bytes, limits: PackLimits) -> TreeLinks | None:
+    """Check a commit, tree or tag; tell what a tree names.
+
+    Raises:
+        FsckRefused: it breaks a rule.
+        LimitReached: it has too many bytes of headers.
+    """
+    links = None
+    if kind is Kind.TREE:
+        finding, links = check_tree(data)
+    else:
+        finding = check_commit(data, limits) if kind is Kind.COMMIT else check_tag(data, limits)
+    if finding:
+        raise FsckRefused(oid, finding)
+    return links
