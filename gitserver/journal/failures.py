@@ -10,7 +10,7 @@ Invariants:
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 WINDOW = timedelta(minutes=1)
@@ -20,6 +20,7 @@ OTHERS = "others"
 
 _ISSUED_NAME = re.compile(r"git|A[A-Z]{3}[A-Z2-7]{16}|[A-Za-z0-9_+=,.@-]{1,80}-at-[0-9]{12}")
 _METHODS = 4
+_TIDY_EVERY = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,16 @@ class FailureTally:
 
     def __init__(self) -> None:
         self._windows: dict[str, _Window] = {}
+        self._tidy_at = datetime.min.replace(tzinfo=UTC)
 
     def note(self, address: str, method: str, claimed: str, now: datetime) -> list[FailureCount]:
         """Count one failure; what is returned is to be written now."""
         key = network_of(address)
         told: list[FailureCount] = []
         if key not in self._windows and len(self._windows) >= ADDRESSES:
-            told = self.due(now)
+            if now >= self._tidy_at:
+                self._tidy_at = now + _TIDY_EVERY
+                told = self.due(now)
             if len(self._windows) >= ADDRESSES:
                 key = OTHERS
         window = self._windows.get(key)

@@ -88,8 +88,9 @@ class GroupWriter:
     def _run(self) -> None:
         attempts_left = LAST_ATTEMPTS
         while batch := self._next():
-            if self._commit(batch):
-                self._drop(len(batch))
+            committed = self._commit(batch)
+            self._drop(committed)
+            if committed:
                 continue
             with self._ready:
                 attempts_left -= self._closed
@@ -106,28 +107,28 @@ class GroupWriter:
                     self._ready.wait(TICK_S)
                 if self._waiting or self._closed:
                     return list(itertools.islice(self._waiting, BATCH))
-            for row in self._overdue():
-                self.put(row)
+            rows = self._overdue()
+            with self._ready:
+                self._waiting.extend(rows)
 
     def _drop(self, count: int) -> None:
         with self._ready:
             for _ in range(count):
                 self._waiting.popleft()
 
-    def _commit(self, batch: list[Values]) -> bool:
-        """Whether *batch* is dealt with; False: try again later."""
+    def _commit(self, batch: list[Values]) -> int:
+        """How many rows of *batch* are dealt with, from the front; the others are to be tried again later."""
         try:
             self._write(batch)
         except (OperationalError, InterfaceError, Unavailable) as refused:
             _log.warning("the journal could not be written and waits: %s", type(refused).__name__)
-            return False
+            return 0
         except SQLAlchemyError:
-            if len(batch) > 1:
-                dealt_with = [self._commit([row]) for row in batch]
-                return all(dealt_with)
+            if len(batch) > 1:  # one of them spoils the others
+                return len(list(itertools.takewhile(bool, (self._commit([row]) for row in batch))))
             _log.exception("the database refused a journal entry for good")
             _give_up(batch)
-        return True
+        return len(batch)
 
 
 def _give_up(rows: list[Values]) -> None:
