@@ -89,6 +89,10 @@ class Talk:
                 self._house.failures.append(reason)
                 raise
             yield digest.hexdigest().encode()
+        elif kind == "wait":
+            yield b"waiting"
+            self._house.release.wait(30)
+            yield b"done"
         elif kind == "broken":
             yield b"half"
             raise RuntimeError("the engine fell over a secret")
@@ -152,6 +156,7 @@ class House(AbstractContextManager["House"]):
         self.failures: list[Exception] = []
         self.closed: list[str] = []
         self.one_closed = threading.Event()
+        self.release = threading.Event()
         self.callers: list[Caller] = []
         self.refused: list[tuple[str, str, str]] = []
         self.settings = replace(SshSettings("127.0.0.1", 0, stop_s=2.0), **changes)  # type: ignore[arg-type]
@@ -186,8 +191,15 @@ class House(AbstractContextManager["House"]):
 
     def ssh_command(self, key: Key, user: str = "git", *options: str) -> list[str]:
         words = ["ssh", "-F", "/dev/null", "-p", str(self.port), "-i", str(key.path)]
-        for option in ("BatchMode=yes", "StrictHostKeyChecking=no", "IdentitiesOnly=yes", "IdentityAgent=none",
-                       f"UserKnownHostsFile={self.home / 'known'}", "LogLevel=ERROR", *options):
+        for option in (
+            "BatchMode=yes",
+            "StrictHostKeyChecking=no",
+            "IdentitiesOnly=yes",
+            "IdentityAgent=none",
+            f"UserKnownHostsFile={self.home / 'known'}",
+            "LogLevel=ERROR",
+            *options,
+        ):
             words += ["-o", option]
         return [*words, f"{user}@127.0.0.1"]
 
