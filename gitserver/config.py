@@ -140,6 +140,7 @@ class HttpsSettings:
     private_key: str
     workers: int = _between(1, 64)
     requests_per_worker: int = _between(1, 10_000)
+    connections_per_worker: int = _between(1, 100_000)
     trusted_proxies: tuple[str, ...] = _check(_judge_networks)
 
 
@@ -271,6 +272,11 @@ class Config:
         return self.key_directory / "ssh"
 
     @property
+    def known_hosts(self) -> Path:
+        """The SSH host keys' public halves, for clients."""
+        return self.data / "ssh" / "known_hosts"
+
+    @property
     def public_url(self) -> str:
         """The HTTPS door as people reach it, without a slash at the end."""
         return self.server.public_url.rstrip("/")
@@ -289,8 +295,8 @@ class Config:
         return f"{self.public_url}/v1/repos/{repository}"
 
     def ssh_clone_url(self, repository: str) -> str:
-        """What ``git clone`` is given for the SSH door."""
-        return f"{self.ssh_url}/v1/repos/{repository}"
+        """What ``git clone`` is given for the SSH door; the user name ``git`` has the key found by fingerprint."""
+        return f"{self.ssh_url.replace('ssh://', 'ssh://git@', 1)}/v1/repos/{repository}"
 
 
 def load(data: Path, environ: Mapping[str, str]) -> Config:

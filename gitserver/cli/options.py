@@ -3,7 +3,6 @@
 import enum
 import functools
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from gitserver import config
 from gitserver.config import Config
+from gitserver.operations.log import log_to_stderr
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -58,11 +58,16 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_config(*, data: Path, **rest: Any) -> Any:
-        settings = config.load(data, os.environ)
-        log_to_stderr(settings)
-        return command(config=settings, **rest)
+        return command(config=read_config(data), **rest)
 
     return data_option(with_config)
+
+
+def read_config(data: Path) -> Config:
+    """The settings of *data* and the environment; log lines go to standard error from now on."""
+    settings = config.load(data, os.environ)
+    log_to_stderr(settings.log.level)
+    return settings
 
 
 def json_option(command: Command) -> Command:
@@ -70,15 +75,6 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")(
         command
     )
-
-
-def log_to_stderr(settings: Config) -> None:
-    """Send log lines to standard error, at the level that is set."""
-    logging.basicConfig(
-        level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    logging.getLogger("paramiko").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def show(as_json: bool, facts: Mapping[str, Any], text: str) -> None:
