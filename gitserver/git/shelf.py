@@ -12,7 +12,8 @@ from threading import Lock
 from gitserver.git.packs import Pack
 from gitserver.storage.vault import Blob, Vault
 
-_OPEN_PACKS = 256
+_OPEN_PACKS = 128
+_CACHED_SEGMENTS = 8  # of 64 KiB, for each open pack
 _INDEX_BYTES = 64 << 20
 
 
@@ -90,7 +91,7 @@ class PackShelf:
             return pack
 
     def _open(self, record: PackRecord) -> Pack:
-        reader = self._vault.open(record.blob)
+        reader = self._vault.open(record.blob, cached_segments=_CACHED_SEGMENTS)
         try:
             pack = Pack(record.id, reader, record.pack_bytes)
         except BaseException:
