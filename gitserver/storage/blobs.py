@@ -49,7 +49,9 @@ class BlobNameInvalid(Invalid):
     """The text is not the name of a blob."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name[:80]!r} is not a blob's name; a name is words of letters, digits, '.', '_', '-' and '/'")
+        super().__init__(
+            f"{name[:80]!r} is not a blob's name; a name is words of letters, digits, '.', '_', '-' and '/'"
+        )
 
 
 class DiskFull(Unavailable):

@@ -27,6 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from gitserver.core.errors import Invalid, Unavailable
 from gitserver.storage.blobs import DiskFull
 from gitserver.storage.columns import LARGE_INTEGER, UtcTimeColumn
+from gitserver.storage.files import sync
 
 BUSY_TIMEOUT_S = 20
 """How long a writer waits for another one before it gives up."""
@@ -106,12 +107,13 @@ class Database:
         self._local = threading.local()
         self._opened_by: int | None = None
         if self.is_sqlite:
-            self._writing, self._reading = _sqlite_engine(self._url, writes=True), _sqlite_engine(self._url, writes=False)
+            self._writing, self._reading = (
+                _sqlite_engine(self._url, writes=True),
+                _sqlite_engine(self._url, writes=False),
+            )
         else:
             self._writing = _postgresql_engine(self._url)
-            self._reading = self._writing.execution_options(
-                isolation_level="REPEATABLE READ", postgresql_readonly=True
-            )
+            self._reading = self._writing.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -161,21 +163,24 @@ class Database:
         self._check_process()
         return self._writing
 
-    def checkpoint(self) -> None:
+    def checkpoint(self) -> bool:
         """Move the write-ahead log into the database and empty it, so that what was deleted is on no disk.
 
         PostgreSQL keeps its log by its own settings: nothing is done there.
 
-        Raises:
-            DatabaseUnavailable: a reader or writer kept the log in use for ``BUSY_TIMEOUT_S``.
+        Returns:
+            Whether the log is empty now; False when readers or writers were using it, and it must be tried again.
         """
         self._check_process()
         if not self.is_sqlite:
-            return
+            return True
         with _in_sentences(), self._writing.connect() as connection:
-            busy = _outside_transaction(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        if busy:
-            raise DatabaseUnavailable("its log is in use and could not be emptied; try again")
+            driver = _outside_transaction(connection)
+            driver.execute("PRAGMA busy_timeout = 100")
+            try:
+                return not driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                driver.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
 
     def backup_to(self, path: Path) -> None:
         """Copy the database, as of one moment, to a new file while it is being used.
@@ -198,8 +203,8 @@ class Database:
                 copy.execute("PRAGMA journal_mode = DELETE")  # one file, complete in itself
             finally:
                 copy.close()
-        _sync(path)
-        _sync(path.parent)
+        sync(path)
+        sync(path.parent)
 
     def problems(self) -> list[str]:
         """Look for damage and unsuitable settings; one sentence for each, none when all is well."""
@@ -304,6 +309,7 @@ def _in_sentences() -> Iterator[None]:
             raise
         raise shown from error
 
+
 def _shown(error: BaseException | None) -> Unavailable | None:
     """What may be said of a driver's error; None for one that only a bug can cause."""
     if isinstance(error, sqlite3.Error):
@@ -335,14 +341,6 @@ def _outside_transaction(connection: Connection) -> sqlite3.Connection:
     return driver
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _sqlite_problems(connection: Connection) -> list[str]:
     found = [f"SQLite's integrity check: {row[0]}" for row in connection.execute(text("PRAGMA integrity_check"))]
     broken = connection.execute(text("PRAGMA foreign_key_check")).all()
@@ -353,9 +351,7 @@ def _sqlite_problems(connection: Connection) -> list[str]:
 
 def _postgresql_problems(connection: Connection) -> list[str]:
     collation, encoding = connection.execute(
-        text(
-            "SELECT datcollate, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()"
-        )
+        text("SELECT datcollate, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()")
     ).one()
     found = []
     if encoding != "UTF8":

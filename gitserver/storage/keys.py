@@ -73,7 +73,7 @@ class KeyProvider(Protocol):
         """Whether there is such a key."""
         ...
 
-    def list(self) -> Iterator[str]:
+    def key_ids(self) -> Iterator[str]:
         """The id of every key, sorted."""
         ...
 

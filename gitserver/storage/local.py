@@ -8,7 +8,6 @@ than it reads, in one of 256, so that no directory grows large: ``web/pack/abc``
 Source: open(2), link(2), fsync(2), flock(2).
 """
 
-import errno
 import fcntl
 import os
 import secrets
@@ -29,10 +28,9 @@ from gitserver.storage.blobs import (
     check_name,
     check_prefix,
 )
+from gitserver.storage.files import NO_ROOM, make_directory, sync
 
 INCOMING = ".incoming"
-
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class BlobUnreadable(Unavailable):
@@ -86,7 +84,7 @@ class LocalBlobStore:
                 path.unlink()
             except FileNotFoundError:
                 return
-            _sync_directory(path.parent)
+            sync(path.parent)
 
     def discard_unfinished(self, older_than: timedelta) -> int:
         """See BlobStore. A living writer holds a lock on its file, on this machine."""
@@ -113,7 +111,7 @@ class LocalBlobSink:
         try:
             self._file = os.open(self._temporary, flags, 0o600)
         except FileNotFoundError:
-            _make_directory(incoming)
+            make_directory(incoming)
             self._file = os.open(self._temporary, flags, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -130,7 +128,7 @@ class LocalBlobSink:
             with _in_sentences(self._name):
                 os.fsync(self._file)
                 self._link()
-                _sync_directory(self._path.parent)
+                sync(self._path.parent)
         finally:
             self.abort()
 
@@ -156,7 +154,7 @@ class LocalBlobSink:
             try:
                 os.link(self._temporary, self._path)
             except FileNotFoundError:
-                _make_directory(self._path.parent)
+                make_directory(self._path.parent)
                 os.link(self._temporary, self._path)
         except FileExistsError as taken:
             raise BlobExists(self._name) from taken
@@ -205,7 +203,7 @@ def _in_sentences(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise DiskFull from error
         raise BlobUnreadable(name, error.strerror or type(error).__name__) from error
 
@@ -247,21 +245,3 @@ def _remove_if_abandoned(path: str) -> bool:
     finally:
         os.close(file)
     return True
-
-
-def _make_directory(path: Path) -> None:
-    """Make *path* and what is missing above it, each with mode 0700 and durable."""
-    if path.is_dir():
-        return
-    _make_directory(path.parent)
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -1,11 +1,14 @@
 """Blobs and keys in memory: the whole promise, for as long as the process lives."""
 
+import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from gitserver.core.clock import Clock, SystemClock
+from gitserver.storage import wrapping
 from gitserver.storage.blobs import BlobExists, BlobInfo, BlobMissing, Bytes, check_name, check_prefix
+from gitserver.storage.keys import KEY_BYTES, KeyExists, KeyMissing, check_key_id
 
 
 class MemoryBlobStore:
@@ -102,3 +105,52 @@ class MemoryBlobSource:
 
     def close(self) -> None:
         """See BlobSource."""
+
+
+class MemoryKeyring:
+    """A KeyProvider without a file."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, dict[int, bytes]] = {}
+        self._lock = threading.Lock()
+
+    def create(self, key_id: str) -> None:
+        """See KeyProvider."""
+        with self._lock:
+            if check_key_id(key_id) in self._keys:
+                raise KeyExists(key_id)
+            self._keys[key_id] = {1: secrets.token_bytes(KEY_BYTES)}
+
+    def exists(self, key_id: str) -> bool:
+        """See KeyProvider."""
+        return key_id in self._keys
+
+    def key_ids(self) -> Iterator[str]:
+        """See KeyProvider."""
+        with self._lock:
+            return iter(sorted(self._keys))
+
+    def wrap(self, key_id: str, plain: bytes, context: Mapping[str, str]) -> bytes:
+        """See KeyProvider."""
+        return wrapping.wrap(self._versions(key_id), key_id, plain, context)
+
+    def unwrap(self, key_id: str, wrapped: bytes, context: Mapping[str, str]) -> bytes:
+        """See KeyProvider."""
+        return wrapping.unwrap(self._versions(key_id), key_id, wrapped, context)
+
+    def rotate(self, key_id: str) -> None:
+        """See KeyProvider."""
+        versions = self._versions(key_id)
+        with self._lock:
+            self._keys[key_id] = {**versions, max(versions) + 1: secrets.token_bytes(KEY_BYTES)}
+
+    def destroy(self, key_id: str) -> None:
+        """See KeyProvider."""
+        with self._lock:
+            self._keys.pop(check_key_id(key_id), None)
+
+    def _versions(self, key_id: str) -> dict[int, bytes]:
+        versions = self._keys.get(check_key_id(key_id))
+        if versions is None:
+            raise KeyMissing(key_id)
+        return versions
