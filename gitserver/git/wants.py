@@ -1,0 +1,148 @@
+"""Which object ids a client may ask for: those behind the refs it may see, and no others.
+
+Source: git-config(1), ``uploadpack.allowReachableSHA1InWant``, ``transfer.hideRefs``.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from gitserver.core.errors import NotFound, TooMuch
+from gitserver.git.graph import CommitGraph
+from gitserver.git.objects import Kind, ObjectId
+from gitserver.git.reachability import TreeMemo
+from gitserver.git.refs import RefSnapshot
+from gitserver.git.store import ObjectStore
+
+HIDDEN_PREFIX = b"refs/internal/"
+_MEMO_IDS = 0  # each tree is read once
+
+
+class NotOurRef(NotFound):
+    """The client asked for an object that no ref it may see leads to."""
+
+    def __init__(self, oid: ObjectId) -> None:
+        super().__init__(f"upload-pack: not our ref {oid.hex()}")
+        self.oid = oid
+
+
+class SearchTooLong(TooMuch):
+    """Whether a tree or blob may be asked for could not be found out within the limit."""
+
+    def __init__(self, oid: ObjectId) -> None:
+        super().__init__(f"upload-pack: the history is too large to look for {oid.hex()}; fetch a commit that holds it")
+
+
+class VisibleRefs:
+    """The refs that clients may see: all but ``refs/internal/``. Names ascend."""
+
+    def __init__(self, snapshot: RefSnapshot) -> None:
+        self.refs: Mapping[bytes, ObjectId] = {
+            name: oid for name, oid in snapshot.refs.items() if not name.startswith(HIDDEN_PREFIX)
+        }
+        self.peeled: Mapping[bytes, ObjectId] = snapshot.peeled
+        self.symref = snapshot.head  # what HEAD names; that branch may not exist yet
+
+    @property
+    def head(self) -> ObjectId | None:
+        """What HEAD resolves to."""
+        return None if self.symref is None else self.refs.get(self.symref)
+
+    def find(self, name: bytes) -> ObjectId | None:
+        """What a full ref name, or ``HEAD``, resolves to."""
+        return self.head if name == b"HEAD" else self.refs.get(name)
+
+    def find_short(self, name: bytes) -> list[bytes]:
+        """The full names that a name as people write it can mean. Source: gitrevisions(7)."""
+        candidates = (pattern % name for pattern in _SHORT_FORMS)
+        return [full for full in candidates if self.find(full) is not None]
+
+
+_SHORT_FORMS = (b"%s", b"refs/%s", b"refs/tags/%s", b"refs/heads/%s", b"refs/remotes/%s", b"refs/remotes/%s/HEAD")
+
+
+class Reachable:
+    """Answers whether ids are behind visible refs, looking at what is newest first and stopping at the answer."""
+
+    def __init__(self, graph: CommitGraph, store: ObjectStore, visible: VisibleRefs, tree_limit: int) -> None:
+        self._graph = graph
+        self._store = store
+        self._tree_limit = tree_limit
+        self._tips = set(visible.refs.values())
+        self._peeled = {oid for name, oid in visible.peeled.items() if name in visible.refs}
+
+    def require(self, oids: Iterable[ObjectId]) -> None:
+        """Refuse ids that are not reachable, and ids that do not exist, with the same words.
+
+        Raises:
+            NotOurRef: the first of them.
+            SearchTooLong: a tree or blob could not be found within the limit.
+        """
+        sought = [oid for oid in dict.fromkeys(oids) if oid not in self._tips and oid not in self._peeled]
+        lacking = self.lacking(sought)
+        for oid in sought:
+            if oid in lacking:
+                raise NotOurRef(oid)
+
+    def lacking(self, oids: Iterable[ObjectId]) -> set[ObjectId]:
+        """Those of *oids* that no visible ref leads to.
+
+        Raises:
+            SearchTooLong: as for :meth:`require`.
+        """
+        sought = set(oids) - self._tips - self._peeled
+        lost = {oid for oid in sought if oid not in self._store}
+        sought -= lost
+        if not sought:
+            return lost
+        commits = {oid for oid in sought if self._store.kind(oid) is Kind.COMMIT}
+        tags = {oid for oid in sought if self._store.kind(oid) is Kind.TAG}
+        return lost | self._without_commits(commits) | self._without_tags(tags) | self._without(sought - commits - tags)
+
+    def commit_tips(self) -> list[ObjectId]:
+        """The commits that visible refs lead to, tags followed."""
+        return [oid for oid in self._ends() if self._store.kind(oid) is Kind.COMMIT]
+
+    def _ends(self) -> list[ObjectId]:
+        return list(dict.fromkeys(self._graph.peel(oid).oid for oid in self._tips))
+
+    def _without_commits(self, sought: set[ObjectId]) -> set[ObjectId]:
+        left = set(sought)
+        if left:
+            for oid in self._graph.ancestors(self.commit_tips()):
+                left.discard(oid)
+                if not left:
+                    break
+        return left
+
+    def _without_tags(self, sought: set[ObjectId]) -> set[ObjectId]:
+        if not sought:
+            return sought
+        return sought.difference(*(self._graph.peel(oid).tags for oid in self._tips))
+
+    def _without(self, sought: Collection[ObjectId]) -> set[ObjectId]:
+        """Those trees and blobs of *sought* that are in no visible commit."""
+        left = set(sought)
+        if not left:
+            return left
+        ends = self._ends()
+        left.difference_update(ends)
+        memo = TreeMemo(self._store, _MEMO_IDS)
+        seen: set[ObjectId] = set()
+        for root in self._root_trees(ends):
+            level = {root} - seen
+            while level and left:
+                seen |= level
+                left -= level
+                if len(seen) > self._tree_limit:
+                    raise SearchTooLong(next(iter(left or level)))
+                subtrees, blobs = memo.children(level)
+                left -= blobs
+                level = subtrees - seen
+            if not left:
+                break
+        return left
+
+    def _root_trees(self, ends: list[ObjectId]) -> Iterable[ObjectId]:
+        yield from (oid for oid in ends if self._store.kind(oid) is Kind.TREE)
+        commits = [oid for oid in ends if self._store.kind(oid) is Kind.COMMIT]
+        for oid in self._graph.ancestors(commits):
+            yield self._graph.links(oid).tree
