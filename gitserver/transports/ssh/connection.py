@@ -4,7 +4,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from paramiko.ssh_exception import SSHException
 
@@ -16,8 +16,7 @@ from gitserver.transports.ssh.settings import SshSettings
 from gitserver.transports.ssh.transport import GitTransport
 
 PAUSE_S = 0.5  # how late, at most, a deadline is noticed
-
-Refused = Callable[[str, str, str], None]  # address, method, claimed user name
+MAX_CLAIM_CHARACTERS = 128  # of a user name that nobody proved, for the journal
 
 _log = logging.getLogger(__name__)
 
@@ -33,13 +32,12 @@ class Connection:
         host_keys: Sequence[HostKey],
         authenticator: Authenticator,
         access: Access,
-        refused: Refused,
         gate: Gate,
     ) -> None:
         self.address = address
         self._sock = sock
         self._settings = settings
-        self._refused = refused
+        self._authenticator = authenticator
         self._gate = gate
         self._transport = GitTransport(sock, host_keys, attempts=settings.login_attempts, stall_s=settings.idle_s)
         self._server = GitSSHServer(
@@ -91,8 +89,7 @@ class Connection:
         if self._server.authenticated.is_set():
             return True
         if self._server.refused is not None:
-            method, claimed = self._server.refused
-            self._refused(self.address, method, printable(claimed)[:128])
+            self._authenticator.ssh_failed(printable(self._server.refused)[:MAX_CLAIM_CHARACTERS], self.address)
         return False
 
     def _watch(self) -> None:

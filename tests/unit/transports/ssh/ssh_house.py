@@ -39,10 +39,9 @@ class KeyRing:
 
     def __init__(self) -> None:
         self.offers: dict[str, Offer] = {}
-        self.asked: list[str] = []
+        self.failed: list[tuple[str, str]] = []
 
     def ssh_key(self, user_name: str, key: bytes) -> Offer | None:
-        self.asked.append(user_name)
         offer = self.offers.get(fingerprint(key))
         return offer if offer and user_name in ("git", offer.key_id) else None
 
@@ -58,6 +57,9 @@ class KeyRing:
             address=address,
             request_id=request_id,
         )
+
+    def ssh_failed(self, user_name: str, address: str) -> None:
+        self.failed.append((user_name, address))
 
     def revoke(self, name: str) -> None:
         self.offers = {print_: offer for print_, offer in self.offers.items() if offer.name != name}
@@ -158,16 +160,13 @@ class House(AbstractContextManager["House"]):
         self.one_closed = threading.Event()
         self.release = threading.Event()
         self.callers: list[Caller] = []
-        self.refused: list[tuple[str, str, str]] = []
         self.settings = replace(SshSettings("127.0.0.1", 0, stop_s=2.0), **changes)  # type: ignore[arg-type]
         self.host_keys = make_host_keys(host_keys)
         self._stop = threading.Event()
 
     def __enter__(self) -> "House":
         quiet_paramiko()
-        self.listener = Listener(
-            self.settings, self.host_keys, self.keys, Repositories(self), lambda *words: self.refused.append(words)
-        )
+        self.listener = Listener(self.settings, self.host_keys, self.keys, Repositories(self))
         self.port = self.listener.address[1]
         self._thread = threading.Thread(target=self.listener.run, args=(self._stop,))
         self._thread.start()
