@@ -236,6 +236,8 @@ class Credentials:
         Source: IAM API reference, CreateAccessKey.
         """
         arn = self._ask(caller, "iam:CreateAccessKey", user_name)
+        with self._db.reading() as tx:
+            UserRow.find(tx, caller.account, user_name)  # before the vault is asked for keys it may not have
         access_key_id = new_unique_id("AKIA")
         secret = _random_text(_SECRET_LENGTH)
         owner = account_owner(caller.account)

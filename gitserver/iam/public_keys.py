@@ -107,7 +107,7 @@ def _check(key: PublicKey) -> None:
         raise InvalidPublicKey("the key's content is of another type than its first word says")
     try:
         loaded = load_ssh_public_key(f"{key.type} ".encode() + base64.b64encode(key.blob))
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, NotImplementedError, UnsupportedAlgorithm):
         raise InvalidPublicKey("the key is damaged; copy the whole line of the .pub file") from None
     if isinstance(loaded, RSAPublicKey):
         if loaded.key_size < SMALLEST_RSA_BITS:
