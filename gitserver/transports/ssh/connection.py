@@ -4,7 +4,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from paramiko.ssh_exception import SSHException
 
@@ -17,6 +17,8 @@ from gitserver.transports.ssh.transport import GitTransport
 
 PAUSE_S = 0.5  # how late, at most, a deadline is noticed
 MAX_CLAIM_CHARACTERS = 128  # of a user name that nobody proved, for the journal
+
+Refused = Callable[[str, str, str], None]  # address, method, claimed user name
 
 _log = logging.getLogger(__name__)
 
@@ -32,12 +34,13 @@ class Connection:
         host_keys: Sequence[HostKey],
         authenticator: Authenticator,
         access: Access,
+        refused: Refused,
         gate: Gate,
     ) -> None:
         self.address = address
         self._sock = sock
         self._settings = settings
-        self._authenticator = authenticator
+        self._refused = refused
         self._gate = gate
         self._transport = GitTransport(sock, host_keys, attempts=settings.login_attempts, stall_s=settings.idle_s)
         self._server = GitSSHServer(
@@ -89,7 +92,8 @@ class Connection:
         if self._server.authenticated.is_set():
             return True
         if self._server.refused is not None:
-            self._authenticator.ssh_failed(printable(self._server.refused)[:MAX_CLAIM_CHARACTERS], self.address)
+            method, claimed = self._server.refused
+            self._refused(self.address, method, printable(claimed)[:MAX_CLAIM_CHARACTERS])
         return False
 
     def _watch(self) -> None:

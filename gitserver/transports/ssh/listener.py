@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from gitserver.transports.ssh.connection import Connection
+from gitserver.transports.ssh.connection import Connection, Refused
 from gitserver.transports.ssh.gate import Gate
 from gitserver.transports.ssh.host_keys import HostKey
 from gitserver.transports.ssh.proxy import ProxyHeaderRefused, TrustedProxies, plain_address, read_header
@@ -36,6 +36,7 @@ class Listener:
         host_keys: Sequence[HostKey],
         authenticator: Authenticator,
         access: Access,
+        refused: Refused,
     ) -> None:
         """Bind and listen; nothing is accepted before :meth:`run`.
 
@@ -44,6 +45,8 @@ class Listener:
             host_keys: in the order they are offered.
             authenticator: knows whose keys they are.
             access: opens conversations.
+            refused: told once of each connection that ended without proof after trying: address, method, and the
+                user name that was claimed.
 
         Raises:
             OSError: the address is taken or is not this machine's.
@@ -53,6 +56,7 @@ class Listener:
         self._host_keys = host_keys
         self._authenticator = authenticator
         self._access = access
+        self._refused = refused
         self._trusted = TrustedProxies(settings.trusted_proxies)
         self._proxied = threading.BoundedSemaphore(settings.max_unauthenticated)
         self._gate = Gate(
@@ -109,6 +113,7 @@ class Listener:
                 self._host_keys,
                 self._authenticator,
                 self._access,
+                self._refused,
                 self._gate,
             )
         )
@@ -139,6 +144,7 @@ def serve(
     authenticator: Authenticator,
     access: Access,
     *,
+    refused: Refused,
     ready: Callable[[str, int], None],
     stop: threading.Event | None = None,
     die_with_parent: bool = False,
@@ -152,6 +158,7 @@ def serve(
         host_keys: see :func:`gitserver.transports.ssh.host_keys.load_host_keys`.
         authenticator: knows whose keys they are.
         access: opens conversations.
+        refused: told of failed attempts, for the journal; see :class:`Listener`.
         ready: called with the host and the port, once connections are accepted.
         stop: set to stop; running commands have ``stop_s`` to finish.
         die_with_parent: have the kernel stop this process when its parent ends, however it ends.
@@ -166,7 +173,7 @@ def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
     quiet_paramiko()
-    listener = Listener(settings, host_keys, authenticator, access)
+    listener = Listener(settings, host_keys, authenticator, access, refused)
     ready(*listener.address)
     listener.run(stopping)
 

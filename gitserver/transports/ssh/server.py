@@ -48,10 +48,6 @@ class Authenticator(Protocol):
         """
         ...
 
-    def ssh_failed(self, user_name: str, address: str) -> None:
-        """A connection ended after attempts that proved nothing. Told once for each."""
-        ...
-
 
 class GitSSHServer(paramiko.ServerInterface):
     """One connection's answers. It remembers an offer, never an identity."""
@@ -74,7 +70,7 @@ class GitSSHServer(paramiko.ServerInterface):
         self._running: set[Session] = set()
         self._quiet_since = time.monotonic()
         self._stopping = False
-        self.refused: str | None = None  # the user name of the last refused attempt
+        self.refused: tuple[str, str] | None = None  # the last refused attempt: method and claimed user name
         self.authenticated = threading.Event()
 
     # Who is it
@@ -89,7 +85,7 @@ class GitSSHServer(paramiko.ServerInterface):
         if getattr(key, "public_blob", None) is None:  # a certificate is not the key inside it
             self._offer = self._look_up(username, key.asbytes())
         if self._offer is None:
-            self.refused = username
+            self.refused = ("ssh-key", username)
             return AUTH_FAILED
         return AUTH_SUCCESSFUL
 
@@ -100,13 +96,13 @@ class GitSSHServer(paramiko.ServerInterface):
     def check_auth_password(self, username: str, password: str) -> int:
         """Never, and the password is not looked at."""
         self._offer = None
-        self.refused = username
+        self.refused = ("password", username)
         return AUTH_FAILED
 
     def check_auth_interactive(self, username: str, submethods: str) -> int:
         """Never."""
         self._offer = None
-        self.refused = username
+        self.refused = ("keyboard-interactive", username)
         return AUTH_FAILED
 
     def check_auth_interactive_response(self, responses: list[str]) -> int:

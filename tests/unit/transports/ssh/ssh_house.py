@@ -39,7 +39,6 @@ class KeyRing:
 
     def __init__(self) -> None:
         self.offers: dict[str, Offer] = {}
-        self.failed: list[tuple[str, str]] = []
 
     def ssh_key(self, user_name: str, key: bytes) -> Offer | None:
         offer = self.offers.get(fingerprint(key))
@@ -57,9 +56,6 @@ class KeyRing:
             address=address,
             request_id=request_id,
         )
-
-    def ssh_failed(self, user_name: str, address: str) -> None:
-        self.failed.append((user_name, address))
 
     def revoke(self, name: str) -> None:
         self.offers = {print_: offer for print_, offer in self.offers.items() if offer.name != name}
@@ -160,13 +156,16 @@ class House(AbstractContextManager["House"]):
         self.one_closed = threading.Event()
         self.release = threading.Event()
         self.callers: list[Caller] = []
+        self.failed: list[tuple[str, str, str]] = []
         self.settings = replace(SshSettings("127.0.0.1", 0, stop_s=2.0), **changes)  # type: ignore[arg-type]
         self.host_keys = make_host_keys(host_keys)
         self._stop = threading.Event()
 
     def __enter__(self) -> "House":
         quiet_paramiko()
-        self.listener = Listener(self.settings, self.host_keys, self.keys, Repositories(self))
+        self.listener = Listener(
+            self.settings, self.host_keys, self.keys, Repositories(self), lambda *words: self.failed.append(words)
+        )
         self.port = self.listener.address[1]
         self._thread = threading.Thread(target=self.listener.run, args=(self._stop,))
         self._thread.start()

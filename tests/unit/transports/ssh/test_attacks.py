@@ -183,7 +183,7 @@ def test_a_connection_ends_after_too_many_refused_keys(open_house: Open) -> None
     assert wait_until(lambda: not transport.is_active())
 
     assert house.ssh(alice, "git-upload-pack '/v1/repos/web'").returncode == 0
-    assert wait_until(lambda: house.keys.failed == [("git", "127.0.0.1")])
+    assert wait_until(lambda: house.failed == [("127.0.0.1", "ssh-key", "git")])
 
 
 def test_nobody_may_ask_about_known_keys_for_ever(open_house: Open) -> None:
@@ -250,7 +250,7 @@ def test_what_is_not_ssh_is_closed_at_once(open_house: Open, noise: bytes) -> No
                 break
 
     assert time.monotonic() - began < 3
-    assert house.keys.failed == []
+    assert house.failed == []
 
 
 def test_a_flood_from_one_address_does_not_lock_out_the_others(open_house: Open) -> None:

@@ -60,7 +60,7 @@ def test_an_unknown_key_is_refused_and_told_to_the_journal_once(house: House) ->
     done = house.ssh(stranger, "git-upload-pack '/v1/repos/web'")
 
     assert done.returncode == 255
-    assert wait_until(lambda: house.keys.failed == [("git", "127.0.0.1")])
+    assert wait_until(lambda: house.failed == [("127.0.0.1", "ssh-key", "git")])
 
 
 def test_the_right_key_may_come_after_wrong_ones(house: House) -> None:
@@ -74,7 +74,7 @@ def test_the_right_key_may_come_after_wrong_ones(house: House) -> None:
 
     assert done.stdout == b"fetch web v0 for alice"
     assert wait_until(lambda: house.closed == ["web"])
-    assert house.keys.failed == []
+    assert house.failed == []
 
 
 def test_a_key_of_a_kind_that_is_not_accepted_does_not_end_the_connection(house: House) -> None:
