@@ -188,7 +188,6 @@ class GitSettings:
     max_object_bytes: int = _between(1024, 2**40)
     max_objects: int = _between(1, 2**31)
     max_refs_per_push: int = _between(1, 1_000_000)
-    max_path_bytes: int = _between(16, 65_536)
     longest_request_s: int = _between(10, 7 * 86_400)
 
 
@@ -236,6 +235,11 @@ class Config:
     def blobs(self) -> Path:
         """The directory of the sealed blobs."""
         return self.data / self.storage.blobs
+
+    @property
+    def spool(self) -> Path:
+        """Where the nameless files of large pushes lie, sealed."""
+        return self.data / "spool"
 
     @property
     def key_directory(self) -> Path:

@@ -94,7 +94,7 @@ def install(data: Path, wishes: Wishes, environ: dict[str, str], progress: Calla
     write_private(data / FILE_NAME, text)
     host_keys = _make_keys(config, progress)
     administrator = _make_account(config, account, progress)
-    finish(config)
+    finish(config.data, config.key_directory)
     return Installation(config, account, administrator, host_keys)
 
 
@@ -114,13 +114,12 @@ def claim(*directories: Path) -> None:
         sync_directory(directory)
 
 
-def finish(config: Config) -> None:
-    """Remove the marks: from now on the directories are in use, and nobody clears them."""
-    for directory in (config.data, config.key_directory):  # in this order: see guard.check
-        if directory.exists():
-            sync_directory(directory)
-            (directory / MARKER).unlink(missing_ok=True)
-            sync_directory(directory)
+def finish(*directories: Path) -> None:
+    """Remove the marks: from now on the directories are in use, and nobody clears them. The data directory first."""
+    for directory in directories:  # in this order: see guard.check
+        sync_directory(directory)
+        (directory / MARKER).unlink(missing_ok=True)
+        sync_directory(directory)
 
 
 def is_needed(data: Path) -> bool:
@@ -208,7 +207,7 @@ def _make_keys(config: Config, progress: Callable[[str], None]) -> tuple[HostKey
     from gitserver.transports.ssh.host_keys import make_host_keys
 
     progress("Making the master key, the certificate authority and the SSH host keys")
-    FileKeyring.initialise(config.key_directory)
+    FileKeyring.create_at(config.key_directory)
     make_certificates(config, SystemClock())
     keys = tuple(HostKey(key.algorithm, key.fingerprint, key.public) for key in make_host_keys(config.host_keys))
     config.known_hosts.parent.mkdir(mode=0o700, exist_ok=True)
