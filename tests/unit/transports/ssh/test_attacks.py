@@ -16,9 +16,9 @@ from paramiko.common import (
     cMSG_USERAUTH_INFO_RESPONSE,
     cMSG_USERAUTH_REQUEST,
 )
-from ssh_house import House, Key, run, wait_until
 
 from gitserver.transports.ssh.session import ClientSilent, ConnectionLost
+from tests.unit.transports.ssh.ssh_house import House, Key, run, wait_until
 
 Open = Callable[..., House]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from ssh_house import PIECE, House, run, wait_until
+
+from tests.unit.transports.ssh.ssh_house import PIECE, House, run, wait_until
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from ssh_house import House, run
 
 from gitserver.transports.ssh.proxy import SIGNATURE, ProxyHeaderRefused, TrustedProxies, read_header
+from tests.unit.transports.ssh.ssh_house import House, run
 
 
 @pytest.fixture
