@@ -5,9 +5,9 @@ import hmac
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
-from iam_house import ACCOUNT, ELSEWHERE, OFFICE, IdentityHouse, ed25519_line, identity_house
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -18,6 +18,7 @@ from gitserver.iam.authenticate import AuthenticationFailed, SSHKeyOffer
 from gitserver.iam.backoff import TooManyFailures
 from gitserver.iam.public_keys import parse_public_key
 from gitserver.storage.database import Database
+from tests.unit.iam.iam_house import ACCOUNT, ELSEWHERE, OFFICE, IdentityHouse, ed25519_line, identity_house
 
 WRONG = Secret("w" * 44)
 REQUEST = RequestId("0" * 32)
@@ -103,14 +104,14 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]],
         work = Work([])
         sha256, compare = hashlib.sha256, hmac.compare_digest
 
-        def note_query(_connection, _cursor, statement, *_rest) -> None:
+        def note_query(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
             work.queries.append(statement)
 
-        def counting_sha256(*arguments, **named):
+        def counting_sha256(*arguments: Any, **named: Any) -> Any:
             work.hashes += 1
             return sha256(*arguments, **named)
 
-        def counting_compare(one, other):
+        def counting_compare(one: bytes, other: bytes) -> bool:
             work.comparisons += 1
             return compare(one, other)
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from iam_house import ACCOUNT, IdentityHouse, identity_house
 
 from gitserver.core.arn import Arn, repository_arn, user_arn
 from gitserver.core.caller import Proof, local_caller
@@ -12,6 +11,7 @@ from gitserver.core.ids import AccountId
 from gitserver.iam.authorize import AccessDenied
 from gitserver.iam.tables import UserRow
 from gitserver.storage.database import Database
+from tests.unit.iam.iam_house import ACCOUNT, IdentityHouse, identity_house
 
 WEB = repository_arn("us-east-1", ACCOUNT, "web")
 

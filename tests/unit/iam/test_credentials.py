@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from iam_house import ACCOUNT, IdentityHouse, ed25519_line, identity_house
 from sqlalchemy import select, text
 
 from gitserver.core.caller import Caller, local_caller
@@ -20,6 +19,7 @@ from gitserver.iam.identities import InvalidName, account_owner
 from gitserver.iam.public_keys import InvalidPublicKey, parse_public_key
 from gitserver.iam.tables import AccessKeyRow, SSHKeyRow
 from gitserver.storage.database import Database
+from tests.unit.iam.iam_house import ACCOUNT, IdentityHouse, ed25519_line, identity_house
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from iam_house import ACCOUNT, IdentityHouse, ed25519_line, identity_house
 
 from gitserver.core.caller import local_caller
 from gitserver.core.ids import AccountId
@@ -15,6 +14,7 @@ from gitserver.iam.identities import DeleteConflict, InvalidName
 from gitserver.iam.passwords import PasswordPolicyViolation
 from gitserver.iam.tables import UserRow
 from gitserver.storage.database import Database
+from tests.unit.iam.iam_house import ACCOUNT, IdentityHouse, ed25519_line, identity_house
 
 
 @pytest.fixture

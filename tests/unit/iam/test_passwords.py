@@ -8,7 +8,9 @@ from argon2 import PasswordHasher
 from gitserver.core.secret import Secret
 from gitserver.iam.passwords import PasswordPolicyViolation, Passwords, generate_password
 
-QUICK = {"time_cost": 1, "memory_cost": 64, "parallelism": 1}
+
+def _quick() -> PasswordHasher:
+    return PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 
 
 class CountingHasher(PasswordHasher):
@@ -35,7 +37,7 @@ def test_the_stored_hash_has_the_parameters_of_rfc_9106() -> None:
 
 
 def test_an_unknown_user_costs_one_verification_with_the_same_parameters() -> None:
-    hasher = CountingHasher(**QUICK)
+    hasher = CountingHasher(time_cost=1, memory_cost=64, parallelism=1)
     passwords = Passwords(hasher)
     stored = passwords.hash(Secret("correct horse battery"))
     hasher.verified.clear()
@@ -52,7 +54,7 @@ def test_an_unknown_user_costs_one_verification_with_the_same_parameters() -> No
 
 
 def test_a_hash_made_with_older_parameters_is_replaced_when_the_password_is_next_right() -> None:
-    old = Passwords(PasswordHasher(**QUICK)).hash(Secret("correct horse battery"))
+    old = Passwords(_quick()).hash(Secret("correct horse battery"))
     now = Passwords(PasswordHasher(time_cost=2, memory_cost=64, parallelism=1))
 
     verdict = now.verify(old, Secret("correct horse battery"))
@@ -65,7 +67,7 @@ def test_a_hash_made_with_older_parameters_is_replaced_when_the_password_is_next
 @pytest.mark.parametrize("password", ["short", "x" * 129, ""])
 def test_a_password_too_short_or_too_long_is_refused(password: str) -> None:
     with pytest.raises(PasswordPolicyViolation, match="12 to 128"):
-        Passwords(PasswordHasher(**QUICK)).hash(Secret(password))
+        Passwords(_quick()).hash(Secret(password))
 
 
 def test_generated_passwords_differ_and_survive_a_shell() -> None:

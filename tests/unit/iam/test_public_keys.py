@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from iam_house import ed25519_line
 
 from gitserver.iam.public_keys import LONGEST_KEY, InvalidPublicKey, fingerprint, parse_public_key
+from tests.unit.iam.iam_house import ed25519_line
 
 
 def _string(data: bytes) -> bytes:

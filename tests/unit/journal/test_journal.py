@@ -35,11 +35,6 @@ class RefsUpdated(Event):
 
 
 @pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture
 def journal(database: Database, clock: FixedClock) -> Iterator[Journal]:
     journal = Journal(database, clock)
     yield journal
