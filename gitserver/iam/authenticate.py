@@ -7,7 +7,8 @@ Invariants:
 - Why somebody failed is not said: an unknown name, a wrong password and an inactive credential read the same.
 
 Back-off (backoff.py) is for what can be guessed. SSH keys cannot be, and an agent with six keys fails five times on
-every ordinary day, so failed SSH connections are counted for the journal and do not make anybody wait.
+every ordinary day, so a key that is not known makes nobody wait; the SSH door tells the journal of a connection that
+ended without anybody proving who they are.
 """
 
 import hmac
@@ -125,10 +126,6 @@ class Authenticator:
             self._journal.failed_authentication(address, "ssh-key", offer.ssh_public_key_id)
             raise AuthenticationFailed(f"the SSH key {offer.fingerprint} was revoked or made inactive")
         return _caller(found[1], "ssh-key", offer.ssh_public_key_id, address, request_id)
-
-    def ssh_failed(self, user_name: str, address: str) -> None:
-        """Count an SSH connection that ended without anybody proving who they are: once, not for each key shown."""
-        self._journal.failed_authentication(address, "ssh-key", user_name)
 
     def _find_git_credential(self, user_name: str) -> tuple[GitCredentialRow, UserRow] | None:
         query = (

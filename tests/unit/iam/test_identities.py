@@ -47,16 +47,13 @@ def test_two_accounts_may_have_a_user_of_the_same_name(house: IdentityHouse) -> 
     assert [account.name for account in house.identities.list_accounts(house.operator)] == ["Example", "Other"]
 
 
-@pytest.mark.parametrize("name", ["", "a b", "é", "a/b", "x" * 65, "alice\n", "a:b", "\0"])
-def test_a_name_that_breaks_iams_rule_is_refused(house: IdentityHouse, name: str) -> None:
-    with pytest.raises(InvalidName, match="1 to 64 letters"):
-        house.identities.create_user(house.admin, name)
-
-
-@pytest.mark.parametrize("path", ["", "team", "/team", "team/", "/te am/", "/" + "x" * 511 + "/"])
-def test_a_path_starts_and_ends_with_a_slash(house: IdentityHouse, path: str) -> None:
-    with pytest.raises(InvalidName, match="a path starts and ends"):
-        house.identities.create_user(house.admin, "carol", path=path)
+def test_a_name_or_path_that_breaks_iams_rule_is_refused(house: IdentityHouse) -> None:
+    for name in ("", "a b", "é", "a/b", "x" * 65, "alice\n", "a:b", "\0"):
+        with pytest.raises(InvalidName, match="1 to 64 letters"):
+            house.identities.create_user(house.admin, name)
+    for path in ("", "team", "/team", "team/", "/te am/", "/" + "x" * 511 + "/"):
+        with pytest.raises(InvalidName, match="a path starts and ends"):
+            house.identities.create_user(house.admin, "carol", path=path)
 
 
 def test_an_account_number_is_given_once(house: IdentityHouse) -> None:
