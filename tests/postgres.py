@@ -71,12 +71,24 @@ class Cluster:
         shutil.rmtree(self._directory)
 
     def _start(self) -> None:
-        data = self._directory / "data"
+        data = str(self._directory / "data")
         account = _account()
         if account is not None:
             os.chown(self._directory, account.pw_uid, account.pw_gid)
         become = _become(account)
-        initdb = [self._programs / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+        initdb = [
+            str(self._programs / "initdb"),
+            "-D",
+            data,
+            "-U",
+            USER,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-N",
+        ]
         subprocess.run(
             [*become, *initdb],
             check=True,
@@ -87,7 +99,7 @@ class Cluster:
         )
         settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
         self._process = subprocess.Popen(
-            [*become, self._programs / "postgres", "-D", data, "-k", self._directory, *settings],
+            [*become, str(self._programs / "postgres"), "-D", data, "-k", str(self._directory), *settings],
             stdout=self._log,
             stderr=subprocess.STDOUT,
             cwd=self._directory,

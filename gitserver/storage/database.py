@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -34,6 +34,7 @@ BUSY_TIMEOUT_S = 20
 
 _POOL_SIZE = 8
 _POOL_OVERFLOW = 56
+_MIGRATION_LOCK = 0x67697473  # any number that nobody else takes
 _AFTER_COMMIT = "gitserver.after_commit"
 _AFTER_ROLLBACK = "gitserver.after_rollback"
 
@@ -44,6 +45,14 @@ _PRAGMAS = (
     "PRAGMA secure_delete = ON",  # a shredded key must not stay readable in a free page
     "PRAGMA foreign_keys = ON",
 )
+
+# Constraints need names of their own to be changed by a later migration.
+_NAMES = {
+    "ix": "%(table_name)s_%(column_0_N_name)s",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    "pk": "%(table_name)s_pkey",
+}
 
 # SQLSTATE classes: connection, insufficient resources, operator intervention, transaction rollback
 _POSTGRESQL_TRANSIENT = ("08", "53", "57", "40")
@@ -86,6 +95,7 @@ class NotBackedUpHere(Invalid):
 class Base(DeclarativeBase):
     """The parent of every row. Text is text, an ``int`` has 64 bits and a time is aware, on both databases."""
 
+    metadata = MetaData(naming_convention=_NAMES)
     type_annotation_map = {int: LARGE_INTEGER, datetime: UtcTimeColumn()}  # noqa: RUF012
 
 
@@ -159,9 +169,34 @@ class Database:
 
     @property
     def engine(self) -> Engine:
-        """The writing engine, for migrations; everything else takes :meth:`transaction`."""
+        """The writing engine, for tests; everything else takes :meth:`transaction`."""
         self._check_process()
         return self._writing
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """Open a transaction that may change tables; whoever else wants to, waits.
+
+        SQLite changes a table by copying it and dropping the old one, which would delete the rows that point to it:
+        foreign keys are off meanwhile, and checked before the commit.
+        """
+        self._check_process()
+        with self._turn(), _in_sentences(), self._writing.connect() as connection:
+            if not self.is_sqlite:
+                with connection.begin():
+                    connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+                    yield connection
+                return
+            driver = _outside_transaction(connection)
+            driver.execute("PRAGMA foreign_keys = OFF")
+            try:
+                with connection.begin():
+                    yield connection
+                    broken = _broken_references(connection)
+                    if broken:
+                        raise DatabaseUnavailable(f"a migration was undone, since {broken[0]}")
+            finally:
+                driver.execute("PRAGMA foreign_keys = ON")
 
     def checkpoint(self) -> bool:
         """Move the write-ahead log into the database and empty it, so that what was deleted is on no disk.
@@ -343,10 +378,12 @@ def _outside_transaction(connection: Connection) -> sqlite3.Connection:
 
 def _sqlite_problems(connection: Connection) -> list[str]:
     found = [f"SQLite's integrity check: {row[0]}" for row in connection.execute(text("PRAGMA integrity_check"))]
+    return [line for line in found if not line.endswith(": ok")] + _broken_references(connection)
+
+
+def _broken_references(connection: Connection) -> list[str]:
     broken = connection.execute(text("PRAGMA foreign_key_check")).all()
-    return [line for line in found if not line.endswith(": ok")] + [
-        f"a row of table {row[0]} points to a row of {row[2]} that is not there" for row in broken
-    ]
+    return [f"a row of table {row[0]} points to a row of {row[2]} that is not there" for row in broken]
 
 
 def _postgresql_problems(connection: Connection) -> list[str]:
