@@ -1,17 +1,17 @@
 """A real HTTPS server process for the door's stories: a certificate authority, a tiny git, and its address."""
 
-import datetime
+import datetime as dt
 import ipaddress
 import json
-import multiprocessing
-import os
+import logging
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from gitserver.git.protocol import FLUSH_PACKET, Reader, pkt
 from gitserver.transports.http.server import HttpSettings, serve
 from gitserver.transports.http.wsgi import Door, application
 
+ROOT = Path(__file__).parents[2]
 ACCOUNT = AccountId("123456789012")
 USER, PASSWORD = "alice-at-123456789012", "correct horse"
 TIP = "95d09f2b10159347eece71399a7e2e907ea3df4f"
@@ -92,11 +93,9 @@ class Tale:
             while data := stream.read(65536):
                 seen += len(data)
             if self.version == 2:
-                yield (
-                    pkt(f"{TIP} HEAD symref-target:refs/heads/main\n".encode())
-                    + pkt(f"{TIP} refs/heads/main\n".encode())
-                    + FLUSH_PACKET
-                )
+                yield pkt(f"{TIP} HEAD symref-target:refs/heads/main\n".encode())
+                yield pkt(f"{TIP} refs/heads/main\n".encode()) + FLUSH_PACKET
+                return
             yield f"{seen} bytes\n".encode()
         except Exception as failure:
             self._note(f"{self.name} raised {type(failure).__name__} after {seen}")
@@ -134,33 +133,42 @@ class Server:
         self.diary, self.log = folder / "diary", folder / "log"
         self.diary.touch()
         self.port = 0
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> "Server":
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
-        receiving, sending = context.Pipe(duplex=False)
-        settings = HttpSettings("127.0.0.1", self.port, self.certificates.certificate, self.certificates.key)
-        settings = replace(settings, **{"workers": 1, "threads": 16, **self._limits})
-        self._process = context.Process(target=_serve, args=(settings, self.diary, self.log, sending))
-        self._process.start()
-        assert receiving.poll(10), self.log.read_text()
-        self.port = receiving.recv()
+        files = [self.certificates.certificate, self.certificates.key, self.diary]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.scenarios.http_door",
+            str(self.port),
+            json.dumps(self._limits),
+            *map(str, files),
+        ]
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self.stop()
+            raise AssertionError(self.log.read_text())
+        self.port = int(line)
         return self
 
     @property
     def pid(self) -> int:
         assert self._process is not None
-        assert self._process.pid is not None
         return self._process.pid
 
     def stop(self, how: int = signal.SIGTERM) -> float:
         """Seconds it took."""
         began = time.monotonic()
-        if self._process is not None and self._process.is_alive():
-            os.kill(self.pid, how)
-            self._process.join(40)
-            assert not self._process.is_alive()
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(40)
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
         return time.monotonic() - began
 
     def url(self, path: str) -> str:
@@ -189,7 +197,7 @@ class Server:
 
 def make_certificates(folder: Path) -> Certificates:
     """An authority, and a certificate of its for localhost and 127.0.0.1."""
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
 
@@ -200,8 +208,8 @@ def make_certificates(folder: Path) -> Certificates:
             .issuer_name(authority_name)
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(days=1))
         )
 
     authority = (
@@ -224,18 +232,18 @@ def make_certificates(folder: Path) -> Certificates:
     return made
 
 
-def _serve(settings: HttpSettings, diary: Path, log: Path, ready: Any) -> None:
-    import logging
+def main() -> None:
+    """Be the server: port, limits as JSON, certificate, key, diary."""
+    port, limits, certificate, key = int(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
+    diary = Path(sys.argv[5])
+    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG, format="%(message)s")
+    settings = HttpSettings("127.0.0.1", port, certificate, key, **{"workers": 1, "threads": 16, **limits})
 
-    descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    os.dup2(descriptor, sys.stderr.fileno())
-    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG, format="%(message)s", force=True)
+    def close() -> None:
+        with diary.open("a") as page:
+            page.write("the application closed\n")
 
     def build() -> Door:
-        def close() -> None:
-            with diary.open("a") as page:
-                page.write("the application closed\n")
-
         return application(
             Tales(diary),
             People(),
@@ -244,4 +252,8 @@ def _serve(settings: HttpSettings, diary: Path, log: Path, ready: Any) -> None:
             on_close=close,
         )
 
-    serve(build, settings, lambda _host, port: ready.send(port))
+    serve(build, settings, lambda _host, port: print(port, flush=True))  # noqa: T201  # the test reads it
+
+
+if __name__ == "__main__":
+    main()

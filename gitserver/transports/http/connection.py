@@ -11,6 +11,7 @@ from gunicorn.http.unreader import Unreader
 from gitserver.transports.http.body import BodyTooSlow
 from gitserver.transports.http.settings import HttpSettings
 
+SEND_BYTES = 65536  # what the write idle time is allowed for, at least: with 30 s, clients slower than 2 KiB/s are cut
 RECORD_BYTES = 16384  # most that one TLS record carries; RFC 8446 section 5.1
 
 
@@ -90,7 +91,7 @@ class Connection:
         """Send all of *data*.
 
         Raises:
-            ClientGone: the client closed, took nothing for the idle time, or takes too long for the whole response.
+            ClientGone: the client closed, took not even 64 KiB in the idle time, or takes too long for everything.
         """
         self._wait_at_most(self.settings.write_idle_timeout_s)
         view = memoryview(data)
@@ -101,9 +102,11 @@ class Connection:
             if now > self._response_deadline:
                 raise ClientGone(f"the response took more than {self.settings.response_timeout_s:g} seconds")
             try:
-                view = view[self.tls.send(view) :]
+                view = view[self.tls.send(view[:SEND_BYTES]) :]
             except TimeoutError as stalled:
-                raise ClientGone(f"it took no byte for {self.settings.write_idle_timeout_s:g} seconds") from stalled
+                raise ClientGone(
+                    f"it took less than {SEND_BYTES} bytes in {self.settings.write_idle_timeout_s:g} seconds"
+                ) from stalled
             except OSError as gone:
                 raise ClientGone(str(gone)) from gone
 

@@ -19,6 +19,7 @@ from gitserver.transports.http.loop import Loop
 from gitserver.transports.http.settings import HttpSettings
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 
 class Master(Protocol):
@@ -34,6 +35,7 @@ class LoopWorker(Worker):
     def init_process(self) -> None:
         """See gunicorn: build the application, then run."""
         die_with_parent(self.ppid)
+        _keep_freed_memory()
         super().init_process()
 
     def run(self) -> None:
@@ -59,3 +61,14 @@ def die_with_parent(parent: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc reuse pieces of some 100 KiB instead of returning each to the kernel and asking for it again.
+
+    With many threads that halved the speed of a download; see docs/decisions/0002-http-server.md.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # other C libraries have none
+        mallopt(_M_MMAP_THRESHOLD, 4 * 2**20)
+        mallopt(_M_TRIM_THRESHOLD, 16 * 2**20)
