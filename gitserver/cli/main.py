@@ -97,7 +97,7 @@ def run(arguments: list[str]) -> int:
         _tell(f"Error: {failure}", debug)
         return Exit.UNUSABLE if isinstance(failure, InvalidSetting | Unusable) else Exit.FAILED
     except Exception as bug:
-        _tell(f"Error: this is a bug in gitserver ({type(bug).__name__}: {bug}); --debug shows where", debug)
+        _tell(f"Error: this is a bug in gitserver ({type(bug).__name__}); --debug shows where", debug)
         return Exit.BUG
     return result if isinstance(result, int) else Exit.DONE
 

@@ -111,6 +111,7 @@ def _serve_ssh(config: Config, address: Address, announce: Announce) -> None:
             host_keys,
             services.authenticator,
             services.access,
+            refused=services.journal.failed_authentication,
             ready=lambda host, port: announce(Address(host, port)),
         )
     except OSError as taken:
