@@ -41,10 +41,10 @@ def advertise_v0(fetching: Fetching, version: int) -> Iterator[bytes]:
         yield pkt(b"version 1\n")
     lines = _advertised(fetching)
     first = next(lines, _NO_REFS)
-    packets = chain([pkt(b"%b\0%b\n" % (first, _offer(fetching)))], (pkt(line + b"\n") for line in lines))
+    head = pkt(b"%b\0%b\n" % (first, _offer(fetching)))
+    packets = chain([head], (pkt(line + b"\n") for line in lines), [FLUSH_PACKET])
     while piece := b"".join(islice(packets, _LINES_A_PIECE)):
         yield piece
-    yield FLUSH_PACKET
 
 
 def _advertised(fetching: Fetching) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ Source: gitprotocol-v2(5).
 """
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 
 from gitserver.core.errors import TooMuch
 from gitserver.git.delivery import SIDE_BAND_64K_BYTES, Fetching
@@ -116,13 +116,7 @@ def _ls_refs(fetching: Fetching, arguments: list[bytes]) -> Iterator[bytes]:
             raise _unexpected(line)
     if len(prefixes) > fetching.limits.ref_prefixes:
         prefixes = []
-    return _ref_lines(fetching, flags, tuple(prefixes) or (b"",))
-
-
-def _ref_lines(fetching: Fetching, flags: set[bytes], prefixes: tuple[bytes, ...]) -> Iterator[bytes]:
-    lines = _pieces(_refs(fetching, flags, prefixes))
-    yield from lines
-    yield FLUSH_PACKET
+    return _pieces(chain(_refs(fetching, flags, tuple(prefixes) or (b"",)), [FLUSH_PACKET]))
 
 
 def _refs(fetching: Fetching, flags: set[bytes], prefixes: tuple[bytes, ...]) -> Iterator[bytes]:
@@ -220,12 +214,13 @@ def _packfile(
     fetching: Fetching, request: FetchRequest, wanted_refs: list[tuple[bytes, ObjectId]], common: list[ObjectId]
 ) -> Iterator[bytes]:
     edge = fetching.boundary(request)
+    sections: list[bytes] = []
+    if request.asks_for_depth or request.ends:
+        sections += [pkt(b"shallow-info\n"), *shallow_lines(edge), DELIM_PACKET]
     if wanted_refs:
         lines = (pkt(b"%b %b\n" % (oid.hex().encode(), name)) for name, oid in wanted_refs)
-        yield b"".join((pkt(b"wanted-refs\n"), *lines, DELIM_PACKET))
-    if request.asks_for_depth or request.ends:
-        yield b"".join((pkt(b"shallow-info\n"), *shallow_lines(edge), DELIM_PACKET))
-    yield pkt(b"packfile\n")
+        sections += [pkt(b"wanted-refs\n"), *lines, DELIM_PACKET]
+    yield b"".join((*sections, pkt(b"packfile\n")))
     yield from fetching.pack(request, common, edge)
     yield FLUSH_PACKET
 

@@ -112,7 +112,6 @@ class Origin:
         git(path.parent, "init", "-q", "--bare", "-b", "main", path.name)
         git(path, "config", "uploadpack.allowAnySHA1InWant", "true")
         git(path, "config", "uploadpack.allowFilter", "true")
-        git(path, "config", "uploadpack.allowRefInWant", "true")
 
     def git(self, *arguments: str, **more: Any) -> str:
         return git(self.path, *arguments, **more)
