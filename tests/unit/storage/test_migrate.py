@@ -1,5 +1,6 @@
 """Migrations run on both databases, all or nothing, once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,15 +46,18 @@ def upgrade():
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A database without a table."""
     if request.param == "sqlite":
         database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
-    else:
-        cluster: Cluster = request.getfixturevalue("postgres")
-        database = Database(cluster.create(tmp_path.name))
-    request.addfinalizer(database.close)
-    return database
+        yield database
+        database.close()
+        return
+    cluster: Cluster = request.getfixturevalue("postgres")
+    database = Database(cluster.create(tmp_path.name))
+    yield database
+    database.close()
+    cluster.drop(tmp_path.name)
 
 
 @pytest.fixture
