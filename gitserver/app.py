@@ -1,7 +1,11 @@
 """Joins everything: the one file that knows everybody."""
 
-from dataclasses import dataclass
+import functools
+import importlib.resources
 from datetime import timedelta
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from gitserver.config import Config, Unusable
 from gitserver.core.clock import Clock, SystemClock
@@ -23,23 +27,41 @@ from gitserver.storage.vault import Vault
 from gitserver.worker import Job
 
 
-@dataclass(frozen=True)
 class Services:
     """One process's services, over one database and one vault."""
 
-    clock: Clock
-    database: Database
-    keyring: FileKeyring
-    blobs: LocalBlobStore
-    vault: Vault
-    journal: Journal
-    authorizer: Authorizer
-    identities: Identities
-    credentials: Credentials
-    authenticator: Authenticator
-    git: GitStorage
-    repositories: Repositories
-    access: GitAccess
+    def __init__(self, config: Config, keyring: FileKeyring, clock: Clock) -> None:
+        self.clock = clock
+        self.keyring = keyring
+        self.database = Database(config.database_url)
+        self.blobs = LocalBlobStore(config.blobs, clock)
+        self.vault = Vault(self.database, self.blobs, keyring, clock)
+        self.journal = Journal(self.database, clock)
+        self.authorizer = Authorizer(self.database, self.journal)
+        self.authenticator = Authenticator(self.database, self.journal, clock)
+        self.git = GitStorage(self.database, self.vault, clock)
+        self.repositories = Repositories(
+            self.database, self.git, self.authorizer, self.journal, clock, config.server.region
+        )
+        self.access = GitAccess(
+            self.database,
+            self.git,
+            self.repositories,
+            self.authorizer,
+            self.journal,
+            _limits(config),
+            config.spool,
+        )
+
+    @functools.cached_property
+    def identities(self) -> Identities:
+        """Made when first asked for: getting ready to check passwords costs 0.1 s and 64 MiB, and doors start fast."""
+        return Identities(self.database, self.vault, self.journal, self.authorizer, self.clock, Passwords())
+
+    @functools.cached_property
+    def credentials(self) -> Credentials:
+        """Made when first asked for, as identities are."""
+        return Credentials(self.database, self.vault, self.journal, self.authorizer, self.clock, self.identities)
 
     def close(self) -> None:
         """Write what is queued and let go of everything."""
@@ -62,29 +84,24 @@ def build(config: Config) -> Services:
     except KeyringUnusable as unusable:
         raise Unusable(str(unusable)) from unusable
     config.spool.mkdir(mode=0o700, exist_ok=True)
+    return Services(config, keyring, clock)
+
+
+def check_database(config: Config) -> None:
+    """Let a server start only on tables that it knows. Quick where they are the newest.
+
+    Raises:
+        DatabaseOutdated, DatabaseTooNew: they are not.
+        DatabaseUnavailable: it cannot be reached.
+    """
     database = Database(config.database_url)
-    blobs = LocalBlobStore(config.blobs, clock)
-    vault = Vault(database, blobs, keyring, clock)
-    journal = Journal(database, clock)
-    authorizer = Authorizer(database, journal)
-    identities = Identities(database, vault, journal, authorizer, clock, Passwords())
-    git = GitStorage(database, vault, clock)
-    repositories = Repositories(database, git, authorizer, journal, clock, config.server.region)
-    return Services(
-        clock=clock,
-        database=database,
-        keyring=keyring,
-        blobs=blobs,
-        vault=vault,
-        journal=journal,
-        authorizer=authorizer,
-        identities=identities,
-        credentials=Credentials(database, vault, journal, authorizer, clock, identities),
-        authenticator=Authenticator(database, journal, clock),
-        git=git,
-        repositories=repositories,
-        access=GitAccess(database, git, repositories, authorizer, journal, _limits(config), config.spool),
-    )
+    try:
+        if _revision(database) != _newest_revision():
+            from gitserver.storage import migrate  # Alembic takes a quarter of a second to import
+
+            migrate.require_current(database)
+    finally:
+        database.close()
 
 
 def jobs(config: Config, services: Services) -> list[Job]:
@@ -109,3 +126,17 @@ def _limits(config: Config) -> AccessLimits:
     git = config.git
     pack = PackLimits(pack_bytes=git.max_pack_bytes, blob_bytes=git.max_object_bytes, objects=git.max_objects)
     return AccessLimits(push=PushLimits(commands=git.max_refs_per_push, pack=pack), upload=UploadLimits())
+
+
+def _revision(database: Database) -> str | None:
+    try:
+        with database.reading() as tx:
+            return tx.scalar(text("SELECT version_num FROM alembic_version"))
+    except DBAPIError:
+        return None  # there is no such table: the slow way says what that means
+
+
+def _newest_revision() -> str:
+    """The number of the newest migration, from the names of their files: see gitserver/storage/migrate.py."""
+    steps = importlib.resources.files("gitserver.storage.migrations.versions").iterdir()
+    return max(step.name[:4] for step in steps if step.name[:4].isdecimal())

@@ -4,7 +4,7 @@ Invariants:
 - the supervisor *must* stay single-threaded and do no work of its own, so that nothing can stall or crash it;
 - a child *must* die with it: each asks the kernel for that (:func:`die_with_parent`) before it does anything else;
 - a child says it is ready by writing one JSON line, its bound address, to the descriptor it was given; until every
-  child has, the start counts as failed if one of them ends.
+  door has, the start counts as failed if one of them ends. What is no door starts behind them: people wait for doors.
 """
 
 import ctypes
@@ -45,6 +45,7 @@ class Role:
 
     name: str
     command: Callable[[Mapping[str, object] | None, int], list[str]]
+    waits: bool = False  # for every role that does not wait to be ready, at the first start
 
 
 @dataclass
@@ -56,7 +57,7 @@ class _Child:
     bound: dict[str, object] | None = None  # what it last said when it was ready
     started: float = 0.0
     quick_crashes: int = 0
-    start_at: float | None = None  # when to start it (again); None: it runs
+    start_at: float | None = None  # when to start it (again); None: it runs, or waits for others
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Supervisor:
 
     Args:
         roles: what to run.
-        on_ready: called once, with each role's bound address, when all of them answer.
+        on_ready: called once, with the bound addresses of the roles that do not wait, when all of them answer.
         graceful_stop_s: how long stopping children may finish their requests.
         inherited: descriptors every child keeps open, such as the lock on the data directory.
     """
@@ -85,7 +86,9 @@ class Supervisor:
         Raises:
             DidNotStart: a child ended before it was ready for the first time; the others have been stopped.
         """
-        self._children = [_Child(role, start_at=0.0) for role in self.roles]
+        self._children = [_Child(role, start_at=None if role.waits else 0.0) for role in self.roles]
+        if all(role.waits for role in self.roles):
+            self._announce()
         self._selector = selectors.DefaultSelector()
         wake_up, wake_up_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(wake_up, selectors.EVENT_READ)
@@ -151,9 +154,16 @@ class Supervisor:
             return  # it ended, or will be found to hang by whoever waits for the ready file
         child.bound = json.loads(child.said)
         _log.info("%s is ready", child.role.name)
-        if not self._announced and all(one.bound is not None for one in self._children):
-            self._announced = True
-            self.on_ready({one.role.name: one.bound or {} for one in self._children})
+        if not self._announced and all(one.bound is not None for one in self._children if not one.role.waits):
+            self._announce()
+
+    def _announce(self) -> None:
+        """Tell that the doors answer, and start what waited for that."""
+        self._announced = True
+        self.on_ready({one.role.name: one.bound or {} for one in self._children if not one.role.waits})
+        for child in self._children:
+            if child.role.waits:
+                child.start_at = 0.0
 
     def _close_ready(self, child: _Child) -> None:
         if child.ready_pipe is not None:

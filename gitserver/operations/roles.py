@@ -82,6 +82,7 @@ def _serve_http(config: Config, address: Address, announce: Announce) -> None:
             on_close=services.close,
         )
 
+    app.check_database(config)
     serve(build, settings, lambda host, port: announce(Address(host, port)))
 
 
@@ -104,6 +105,7 @@ def _serve_ssh(config: Config, address: Address, announce: Announce) -> None:
         trusted_proxies=config.ssh.trusted_proxies,
     )
     host_keys = load_host_keys(config.host_keys)
+    app.check_database(config)
     services = app.build(config)
     try:
         serve(
@@ -124,6 +126,7 @@ def _work(config: Config, announce: Announce) -> None:
     from gitserver import app
     from gitserver.worker import Worker
 
+    app.check_database(config)
     services = app.build(config)
     try:
         Worker(app.jobs(config, services)).run(lambda: announce(None))

@@ -20,7 +20,7 @@ def serve(config: Config, only: str | None, ready: Ready, ready_file: Path | Non
     Args:
         config: the settings.
         only: one role of :data:`ROLES`, or None for a full server.
-        ready: told each role's bound address (``host``, ``port``) when all of them answer.
+        ready: told each door's bound address (``host``, ``port``) when all of them answer.
         ready_file: written with the same facts as JSON then, and removed at the end.
 
     Raises:
@@ -59,7 +59,7 @@ def _role(name: str, config: Config) -> Role:
             address = str(Address(parse_address(listen).host, int(str(bound["port"]))))
         return roles.command(name, config, address, ready_fd)
 
-    return Role(name, command)
+    return Role(name, command, waits=name == "worker")
 
 
 def _write_ready_file(path: Path, bound: dict[str, dict[str, object]]) -> None:
