@@ -117,6 +117,7 @@ class LocalBlobSink:
 
     def write(self, data: Bytes) -> None:
         """See BlobSink."""
+        self._require_open()
         rest = memoryview(data)
         with _in_sentences(self._name):
             while rest:
@@ -124,11 +125,12 @@ class LocalBlobSink:
 
     def commit(self) -> None:
         """See BlobSink."""
+        self._require_open()
         try:
             with _in_sentences(self._name):
                 os.fsync(self._file)
                 self._link()
-                sync(self._path.parent)
+                self._sync_name()
         finally:
             self.abort()
 
@@ -148,6 +150,18 @@ class LocalBlobSink:
         if getattr(self, "_file", -1) >= 0:
             with suppress(Unavailable):
                 self.abort()
+
+    def _require_open(self) -> None:
+        if self._file < 0:
+            raise ValueError("the sink is closed")
+
+    def _sync_name(self) -> None:
+        """Make the name durable, or take it back: a blob that may vanish must not be pointed to."""
+        try:
+            sync(self._path.parent)
+        except BaseException:
+            self._path.unlink()
+            raise
 
     def _link(self) -> None:
         try:
