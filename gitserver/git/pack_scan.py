@@ -31,6 +31,7 @@ from gitserver.git.protocol import Reader
 
 _WHOLE_BYTES = 1 << 20  # objects up to this size are inflated in one piece
 _PIECE_BYTES = 1 << 18
+_LEAST_REST_BYTES = 1 + 8 + TRAILER_BYTES  # an entry of nothing, and the trailer
 
 
 @dataclass
@@ -144,30 +145,54 @@ class PackScanner:
         return self._dropped + self._at
 
     def _entry(self, table: PackTable, number: int) -> None:
-        self._need(MAX_ENTRY_HEADER_BYTES, fewer=True)
         start = self._position
-        self._crc, self._crc_from = 0, self._at
+        type_number, size, base = self._entry_header(start)
+        if isinstance(base, int):
+            table.ofs_bases[number] = base
+        elif base is not None:
+            table.ref_bases[number] = base
+        table.offsets.append(start)
+        table.sizes.append(size)
+        if base is None:
+            self._whole(table, Kind(type_number), size)
+        else:
+            self._delta(table, number, size)
+        table.crcs.append(crc32(self._buffer[self._crc_from : self._at], self._crc))
+
+    def _entry_header(self, start: int) -> tuple[int, int, int | ObjectId | None]:
+        """Read the header of the entry at *start*: type number, size, and the base's offset or id.
+
+        No more is waited for than a sound pack must still have, since the client may be waiting for us.
+        """
+        want = _LEAST_REST_BYTES
+        while True:
+            self._need(want, fewer=True)
+            have = len(self._buffer) - self._at
+            self._crc, self._crc_from = 0, self._at
+            try:
+                return self._parse_header(start)
+            except PackDamaged:
+                if have >= MAX_ENTRY_HEADER_BYTES or have < want:
+                    raise
+                want = have + 1
+
+    def _parse_header(self, start: int) -> tuple[int, int, int | ObjectId | None]:
         type_number, size, at = read_entry_header(self._buffer, self._at)
+        base: int | ObjectId | None = None
         if type_number == OFS_DELTA:
             distance, at = read_ofs_distance(self._buffer, at)
             if not 0 < distance <= start - HEADER_BYTES:
                 raise PackDamaged(f"the delta at offset {start} has its base outside the pack")
-            table.ofs_bases[number] = start - distance
+            base = start - distance
         elif type_number == REF_DELTA:
-            table.ref_bases[number] = ObjectId(self._buffer[at : at + OID_BYTES])
+            base = ObjectId(self._buffer[at : at + OID_BYTES])
             at += OID_BYTES
+            if at > len(self._buffer):
+                raise PackDamaged("the pack ends inside an entry's header")
         elif type_number not in (1, 2, 3, 4):
             raise PackDamaged(f"the entry at offset {start} has unknown type {type_number}")
-        if at > len(self._buffer):
-            raise PackDamaged("the pack ends inside an entry's header")
         self._at = at
-        table.offsets.append(start)
-        table.sizes.append(size)
-        if type_number in (OFS_DELTA, REF_DELTA):
-            self._delta(table, number, size)
-        else:
-            self._whole(table, Kind(type_number), size)
-        table.crcs.append(crc32(self._buffer[self._crc_from : self._at], self._crc))
+        return type_number, size, base
 
     def _whole(self, table: PackTable, kind: Kind, size: int) -> None:
         cap_size(kind, size, self._limits)
