@@ -386,6 +386,15 @@ def test_stalled_uploads_and_readers_slow_nobody_and_are_thrown_out(quick: Serve
     assert quick.diary_says("big-4000 closed")
 
 
+def test_a_stranger_cannot_hold_threads_with_bodies_nobody_reads(quick: Server, crowd: ExitStack) -> None:
+    strangers = [crowd.enter_context(quick.connect()) for _ in range(10)]
+    for stranger in strangers:
+        stranger.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n")
+    time.sleep(0.4)
+
+    assert healthy_within(quick, 0.5)
+
+
 def test_a_trickling_upload_ends_when_its_whole_time_is_over(quick: Server) -> None:
     with quick.connect() as connection:
         connection.sendall(post("/v1/repos/trickling/git-upload-pack", "Content-Length: 60000000"))
@@ -435,6 +444,7 @@ def test_requests_beyond_the_limit_are_told_to_come_back(quick: Server, crowd: E
         (b"GET / HTTP/1.1\r\nX: " + b"a" * 9000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20000, 431),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
         (b"\x16\x03 nonsense\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),

@@ -50,6 +50,7 @@ class Connection:
         self.drained_bytes = 0
         self.broken = False  # a response ended midway; must not look like a clean end
         self._body_deadline = 0.0
+        self._body_idle_s = settings.body_idle_timeout_s
         self._response_deadline = 0.0
         self._timeout: float | None = None
 
@@ -61,8 +62,14 @@ class Connection:
         """Hand the socket to the calling thread: from now on calls wait, within limits."""
         self.requests += 1
         self._body_deadline = 0.0
+        self._body_idle_s = self.settings.body_idle_timeout_s
         self._response_deadline = 0.0
         self._timeout = None
+
+    def hurry(self, seconds: float) -> None:
+        """From now on the body has only *seconds* left."""
+        self._body_deadline = time.monotonic() + seconds
+        self._body_idle_s = seconds
 
     def end_request(self) -> None:
         """Give the socket back to the loop, where no call waits."""
@@ -79,11 +86,11 @@ class Connection:
             self._body_deadline = now + self.settings.body_timeout_s
         if now > self._body_deadline:
             raise BodyTooSlow(self.settings.body_timeout_s, "all of it")
-        self._wait_at_most(self.settings.body_idle_timeout_s)
+        self._wait_at_most(self._body_idle_s)
         try:
             return self.tls.recv(limit)
         except TimeoutError as silent:
-            raise BodyTooSlow(self.settings.body_idle_timeout_s, "its next byte") from silent
+            raise BodyTooSlow(self._body_idle_s, "its next byte") from silent
         except OSError:
             return b""  # reset or broken off; the body's reader knows whether that was too early
 

@@ -88,7 +88,7 @@ def answer(failure: Failure) -> Response:
     if isinstance(failure, Unauthenticated):
         response.headers["WWW-Authenticate"] = f'Basic realm="{failure.realm}"'
     if response.status_code in (429, 503):
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+        response.headers["Retry-After"] = str(getattr(failure, "retry_after_s", RETRY_AFTER_S))
     return response
 
 

@@ -26,7 +26,8 @@ from gitserver.transports.http.body import BodyCutShort, ChunkedBody, LengthBody
 from gitserver.transports.http.connection import ClientGone, Connection
 from gitserver.transports.http.settings import HttpSettings
 
-SMALL_BODY_BYTES = 65536  # an unread rest of a body up to this is read off, so that the connection can be kept
+READ_OFF_BYTES = 65536  # an unread rest of a body up to this is read off, so that the connection can be kept
+READ_OFF_S = 0.25
 COALESCE_BYTES = 16384  # a piece up to this goes out in one TLS record with what frames it
 
 WSGIEnvironment = dict[str, Any]
@@ -82,10 +83,13 @@ class Exchange:
             connection.send(refusal(*_verdict(wrong)))
             return False
         connection.intake.in_head = False
+        if _speaks_1_1(request) and not any(name == "HOST" for name, _ in request.headers):
+            connection.send(refusal(400, "the request has no Host header"))  # RFC 9112 section 3.2
+            return False
         body = _body(request, connection)
         reply = Reply(connection, request)
         incoming = Input(body, reply, expected=_expects(request))
-        return self._run(self._environ(request, connection, incoming), reply) and _read_off(incoming)
+        return self._run(self._environ(request, connection, incoming), reply) and _read_off(incoming, connection)
 
     def _run(self, environ: WSGIEnvironment, reply: "Reply") -> bool:
         """True if the response went out whole."""
@@ -244,11 +248,12 @@ class Input(io.RawIOBase):
         self._body = body
         self._reply = reply
         self._expected = expected
+        self._failed = False
 
     @property
-    def waiting(self) -> bool:
-        """Whether bytes are still to come, for which the client need not be told to go on."""
-        return not self._body.finished and not self._expected
+    def coming(self) -> bool:
+        """Whether more bytes are on their way without the client being told to go on."""
+        return not self._body.finished and not self._expected and not self._failed
 
     @property
     def finished(self) -> bool:
@@ -270,7 +275,11 @@ class Input(io.RawIOBase):
         if self._expected:
             self._expected = False
             self._reply.proceed()
-        return self._body.read(size)
+        try:
+            return self._body.read(size)
+        except Failure:
+            self._failed = True
+            raise
 
     def readinto(self, buffer: Any) -> int:
         """See io.RawIOBase."""
@@ -373,11 +382,15 @@ def _chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise BodyCutShort("its chunks are not whole") from broken
 
 
-def _read_off(incoming: Input) -> bool:
-    """Read what the application left of the body, if it is little. True if the connection may be kept."""
-    left = SMALL_BODY_BYTES
+def _read_off(incoming: Input, connection: Connection) -> bool:
+    """Read what the application left of the body, if it is little and here. True if the connection may be kept.
+
+    A stranger can make the server do this, so it *must not* wait.
+    """
+    connection.hurry(READ_OFF_S)
+    left = READ_OFF_BYTES
     try:
-        while incoming.waiting and left > 0:
+        while incoming.coming and left > 0:
             left -= len(incoming.read(left))
     except Failure:
         return False

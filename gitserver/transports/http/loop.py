@@ -107,8 +107,9 @@ class Loop:
             except Exception:
                 _log.exception("a request of %s was dropped", connection.address[0])
                 connection.abort()
-            self._answered.put((connection, again))
-            self.wake()
+            finally:
+                self._answered.put((connection, again))
+                self.wake()
 
     def _turn(self) -> None:
         for key, _ in self._selector.select(TICK_S):
@@ -231,6 +232,7 @@ class Loop:
             self._finish(connection)
 
     def _say_and_finish(self, connection: Connection, status: int, sentence: str) -> None:
+        _log.warning("%s was told %d: %s", connection.address[0], status, sentence)
         connection.tls.send(self._refuse(status, sentence))  # fits the socket's buffer, or the client is gone
         self._finish(connection)
 

@@ -1,5 +1,6 @@
 """The HTTPS server: a listening socket, TLS, and the worker processes behind them."""
 
+import signal
 import socket
 import ssl
 import time
@@ -122,6 +123,7 @@ class _Master(BaseApplication):
         return self._build()
 
     def _when_ready(self, arbiter: Any) -> None:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # gunicorn's would run the command line once more
         host, port = arbiter.LISTENERS[0].getsockname()[:2]
         self._ready(host, port)
 
