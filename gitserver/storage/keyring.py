@@ -130,6 +130,7 @@ class FileKeyring:
         keyring open notice by themselves.
         """
         with self._changing():
+            self._wipe_leftovers()
             versions = _read_versions(self._directory / MASTER_FILE)
             if len(versions) == 1:
                 versions[max(versions) + 1] = secrets.token_bytes(KEY_BYTES)
@@ -166,6 +167,12 @@ class FileKeyring:
             finally:
                 os.close(lock)
 
+    def _wipe_leftovers(self) -> None:
+        """Remove what a change that died left behind; nobody else is changing anything now."""
+        for folder in (self._directory, self._owners):
+            for path in folder.glob(".*"):
+                wipe_file(path)
+
     def _path(self, key_id: str) -> Path:
         return self._owners / (check_key_id(key_id) + _SUFFIX)
 
@@ -173,7 +180,12 @@ class FileKeyring:
         _require_private(self._directory, 0o700)
         _require_private(self._owners, 0o700)
         versions = _read_versions(self._directory / MASTER_FILE)
-        checks = _read_json(self._directory / _CHECK_FILE).get("master")
+        try:
+            checks = _read_json(self._directory / _CHECK_FILE).get("master")
+        except FileNotFoundError as missing:
+            raise KeyringUnusable(
+                f"{self._directory / _CHECK_FILE} is missing; put it back from the backup of the keys"
+            ) from missing
         if not isinstance(checks, dict) or not checks:
             raise _damaged(self._directory / _CHECK_FILE)
         for version, check in checks.items():
@@ -275,8 +287,12 @@ def _read_once(path: Path) -> tuple[dict[str, Any] | None, bool]:
     """The content, None where it makes no sense; and whether the file was replaced while it was read."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except PermissionError as denied:
-        raise KeyringUnusable(f"{path} cannot be read; give it to the user who runs the server") from denied
+    except FileNotFoundError:
+        raise
+    except OSError as refused:
+        raise KeyringUnusable(
+            f"{path} cannot be read ({refused.strerror}); it must be a file of the user who runs the server"
+        ) from refused
     with os.fdopen(file, "rb") as opened:
         _require_mode(path, os.fstat(file), 0o600)
         text = opened.read(_MOST_BYTES)

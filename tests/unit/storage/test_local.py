@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gitserver.storage import local
 from gitserver.storage.blobs import DiskFull
+from gitserver.storage.files import sync
 from gitserver.storage.local import INCOMING, BlobUnreadable, LocalBlobSink, LocalBlobStore
 
 
@@ -72,14 +72,13 @@ def test_a_name_that_could_not_be_made_durable_is_taken_back(root: Path, monkeyp
     put(root, "other/pack/1")
     put(root, "web/pack/1")
     sink = LocalBlobStore(root).create("web/pack/8b")
-    sync = local.sync
 
     def fail_on_folders(path: Path) -> None:
         if path.name.startswith("="):
             raise OSError(errno.EIO, "Input/output error")
         sync(path)
 
-    monkeypatch.setattr(local, "sync", fail_on_folders)
+    monkeypatch.setattr("gitserver.storage.local.sync", fail_on_folders)
     with pytest.raises(BlobUnreadable):
         _finish(sink)
 
