@@ -131,7 +131,7 @@ def _limits(config: Config) -> AccessLimits:
 def _revision(database: Database) -> str | None:
     try:
         with database.reading() as tx:
-            return tx.scalar(text("SELECT version_num FROM alembic_version"))
+            return str(tx.scalar(text("SELECT version_num FROM alembic_version")))
     except DBAPIError:
         return None  # there is no such table: the slow way says what that means
 

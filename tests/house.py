@@ -161,6 +161,8 @@ class House:
         ready = self._wait_until_ready()
         self._https_port = ready.get("http", {}).get("port", 0)
         self._ssh_port = ready.get("ssh", {}).get("port", 0)
+        self._settings["GITSERVER_SERVER_PUBLIC_URL"] = f"https://localhost:{self._https_port}"
+        self._settings["GITSERVER_SSH_PUBLIC_URL"] = f"ssh://localhost:{self._ssh_port}"
         self._write_known_hosts()
         return time.monotonic() - began
 
