@@ -226,7 +226,6 @@ class Reply:
     def _head(self) -> bytes:
         if not self._status:
             raise ApplicationMistake("no start_response")
-        self._started = True
         self._chunked = self._length is None and not self._bodiless and _speaks_1_1(self._request)
         if self._length is None and not self._bodiless and not self._chunked:
             self.keep = False
@@ -237,7 +236,9 @@ class Reply:
         ]
         if self._chunked:
             own.append(("Transfer-Encoding", "chunked"))
-        return _head(self._status, self._headers + own)
+        head = _head(self._status, self._headers + own)
+        self._started = True
+        return head
 
 
 class Input(io.RawIOBase):
