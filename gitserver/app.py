@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gitserver.config import Config, Unusable
 from gitserver.core.clock import Clock, SystemClock
+from gitserver.git.archive import ArchiveLimits
 from gitserver.git.limits import PackLimits, PushLimits
 from gitserver.git.repository import GitStorage
 from gitserver.git.upload_request import UploadLimits
@@ -125,7 +126,9 @@ def jobs(config: Config, services: Services) -> list[Job]:
 def _limits(config: Config) -> AccessLimits:
     git = config.git
     pack = PackLimits(pack_bytes=git.max_pack_bytes, blob_bytes=git.max_object_bytes, objects=git.max_objects)
-    return AccessLimits(push=PushLimits(commands=git.max_refs_per_push, pack=pack), upload=UploadLimits())
+    return AccessLimits(
+        push=PushLimits(commands=git.max_refs_per_push, pack=pack), upload=UploadLimits(), archive=ArchiveLimits()
+    )
 
 
 def _revision(database: Database) -> str | None:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from gitserver.core.arn import Arn
 from gitserver.core.caller import Caller
 from gitserver.core.ids import RepositoryId
-from gitserver.git.archive import UploadArchive
+from gitserver.git.archive import ArchiveLimits, UploadArchive
 from gitserver.git.limits import PushLimits
 from gitserver.git.protocol import Reader, printable
 from gitserver.git.receive import ReceivePack
@@ -56,6 +56,7 @@ class AccessLimits:
 
     push: PushLimits
     upload: UploadLimits
+    archive: ArchiveLimits
 
 
 class GitAccess:
@@ -93,7 +94,7 @@ class GitAccess:
             RepositoryDoesNotExist: there is none of that name.
         """
         repository = self._open_to_read(caller, name, "git-upload-archive")
-        return UploadArchive(repository, self._limits.upload)
+        return UploadArchive(repository, self._limits.archive)
 
     def receive_pack(self, caller: Caller, name: str, version: int) -> Conversation:
         """Push to a repository. Each ref is asked for again, with its name, when it is known.
