@@ -38,6 +38,13 @@ def sqlite(request: pytest.FixtureRequest) -> Iterator[Database]:
 
 
 @pytest.fixture
+def postgresql(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A new PostgreSQL database with every table, for what SQLite has no part in."""
+    with _on_postgresql(request) as made:
+        yield made
+
+
+@pytest.fixture
 def clock() -> FixedClock:
     """A clock that moves only when it is told to."""
     return FixedClock()

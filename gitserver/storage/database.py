@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from gitserver.core.errors import Invalid, Unavailable
 from gitserver.storage.blobs import DiskFull
 from gitserver.storage.columns import LARGE_INTEGER, UtcTimeColumn
-from gitserver.storage.files import sync
+from gitserver.storage.files import create_file, sync
 
 BUSY_TIMEOUT_S = 20
 """How long a writer waits for another one before it gives up."""
@@ -244,10 +244,11 @@ class Database:
     def problems(self) -> list[str]:
         """Look for damage and unsuitable settings; one sentence for each, none when all is well."""
         self._check_process()
-        with _in_sentences(), self._reading.connect() as connection:
-            if self.is_sqlite:
-                return _sqlite_problems(connection)
-            return _postgresql_problems(connection)
+        try:
+            with _in_sentences(), self._reading.connect() as connection:
+                return _sqlite_problems(connection) if self.is_sqlite else _postgresql_problems(connection)
+        except DatabaseUnavailable as problem:
+            return [str(problem)]
 
     def close(self) -> None:
         """Close every idle connection. The next transaction opens new ones, in this process or in a child."""
@@ -297,7 +298,10 @@ def _sqlite_engine(url: URL, *, writes: bool) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def make_private(_dialect: Any, _record: Any, arguments: list[Any], _options: dict[str, Any]) -> None:
-        os.close(os.open(arguments[0], os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        # Never opened here when it exists: to close it would drop the locks that SQLite holds on it.
+        if not Path(arguments[0]).exists():
+            with suppress(OSError):  # SQLite says what is the matter
+                create_file(Path(arguments[0]), b"")
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
