@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import Final, Protocol
 
-from gitserver.core.errors import Invalid
+from gitserver.core.errors import Failure, Invalid
 
 MAX_PACKET_BYTES = 65520  # LARGE_PACKET_MAX, its four length digits included
 MAX_DATA_BYTES = MAX_PACKET_BYTES - 4
 MAX_BAND_BYTES = MAX_DATA_BYTES - 1
+MAX_ERROR_BYTES = 1000
 
 BAND_DATA = 1
 BAND_PROGRESS = 2
@@ -129,6 +130,14 @@ def band(number: int, data: bytes) -> Iterator[bytes]:
     for at in range(0, len(view), MAX_BAND_BYTES):
         piece = view[at : at + MAX_BAND_BYTES]
         yield b"".join((b"%04x%c" % (len(piece) + 5, number), piece))
+
+
+def error_packet(failure: Failure) -> bytes:
+    """The packet that ends a conversation; git shows its text.
+
+    Source: gitprotocol-pack(5), ``error-line``.
+    """
+    return pkt(b"ERR " + str(failure).encode("utf-8", "replace")[:MAX_ERROR_BYTES])
 
 
 def capabilities(line: bytes) -> dict[bytes, bytes]:

@@ -3,11 +3,12 @@
 Source: gitprotocol-pack(5), "Pushing data to a server"; gitprotocol-capabilities(5).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gitserver.git.limits import LimitReached, PushLimits
 from gitserver.git.objects import ObjectMalformed, oid_from_hex
-from gitserver.git.protocol import END, PacketReader, ProtocolError, Special, capabilities, printable
+from gitserver.git.protocol import END, FLUSH, PacketReader, ProtocolError, Special, capabilities, printable
 from gitserver.git.refs import RefUpdate
 
 
@@ -18,6 +19,7 @@ class PushRequest:
     commands: tuple[RefUpdate, ...]
     capabilities: dict[bytes, bytes]
     options: tuple[str, ...]
+    trouble: str | None = None  # why the request cannot be fulfilled
 
     @property
     def atomic(self) -> bool:
@@ -43,35 +45,53 @@ class PushRequest:
 def read_request(packets: PacketReader, limits: PushLimits) -> PushRequest | None:
     """Read commands and push options; None if the client has nothing to say.
 
+    What is wrong with a request whose capabilities are known is in its ``trouble``, so that it can be answered in the
+    way it asked for.
+
     Raises:
         ProtocolError: the client does not speak Git's protocol.
-        LimitReached: too many commands, or too long ones.
+        LimitReached: its first line is too long.
     """
-    commands: list[RefUpdate] = []
-    offered: dict[bytes, bytes] = {}
-    shallow = 0
-    first = True
-    while isinstance(line := packets.line(), bytes):
-        if line.startswith(b"shallow "):
-            shallow += 1
-            if shallow > limits.shallow_lines:
-                raise LimitReached(f"a push names at most {limits.shallow_lines} shallow commits")
-            continue
-        if first:
-            line, _, words = line.partition(b"\0")
-            offered = capabilities(words)
-            first = False
-        commands.append(_command(line, limits))
-        if len(commands) > limits.commands:
-            raise LimitReached(f"a push changes at most {limits.commands} refs; push them in several steps")
-    if not commands:
+    lines = _without_shallow(packets, limits)
+    first = next(lines, None)
+    if first is None:
         return None
-    if line is END:
-        raise ProtocolError("the stream ends inside the list of refs")
-    if offered.get(b"object-format", b"sha1") != b"sha1":
-        raise ProtocolError("this repository uses SHA-1 object ids")
-    options = _options(packets, limits) if b"push-options" in offered else ()
-    return PushRequest(tuple(commands), offered, options)
+    line, _, words = first.partition(b"\0")
+    offered = capabilities(words)
+    commands = [_command(line, limits)]
+    options: list[str] = []
+    trouble = None
+    try:
+        _rest(lines, commands, limits)
+        if offered.get(b"object-format", b"sha1") != b"sha1":
+            raise ProtocolError("this repository uses SHA-1 object ids")
+        if b"push-options" in offered:
+            options = _options(packets, limits)
+    except (ProtocolError, LimitReached) as failure:
+        trouble = str(failure)
+    return PushRequest(tuple(commands), offered, tuple(options), trouble)
+
+
+def _without_shallow(packets: PacketReader, limits: PushLimits) -> Iterator[bytes]:
+    """The commands' lines. A shallow client's edges need no look: parents that nobody has are refused anyway."""
+    shallow, first = 0, True
+    while isinstance(line := packets.line(), bytes):
+        if not line.startswith(b"shallow "):
+            first = False
+            yield line
+            continue
+        shallow += 1
+        if shallow > limits.shallow_lines:
+            raise LimitReached(f"a push names at most {limits.shallow_lines} shallow commits")
+    if line is not FLUSH and not (line is END and first):
+        raise ProtocolError(f"the list of refs ends with {line}")
+
+
+def _rest(lines: Iterator[bytes], commands: list[RefUpdate], limits: PushLimits) -> None:
+    for line in lines:
+        if len(commands) == limits.commands:
+            raise LimitReached(f"a push changes at most {limits.commands} refs; push them in several steps")
+        commands.append(_command(line, limits))
 
 
 def _command(line: bytes, limits: PushLimits) -> RefUpdate:
@@ -86,7 +106,7 @@ def _command(line: bytes, limits: PushLimits) -> RefUpdate:
         raise ProtocolError(str(malformed)) from malformed
 
 
-def _options(packets: PacketReader, limits: PushLimits) -> tuple[str, ...]:
+def _options(packets: PacketReader, limits: PushLimits) -> list[str]:
     options: list[str] = []
     while not isinstance(line := packets.line(), Special):
         if len(options) == limits.push_options or len(line) > limits.push_option_bytes:
@@ -96,4 +116,4 @@ def _options(packets: PacketReader, limits: PushLimits) -> tuple[str, ...]:
         options.append(printable(line))
     if line is END:
         raise ProtocolError("the stream ends inside the push options")
-    return tuple(options)
+    return options

@@ -28,6 +28,7 @@ from gitserver.git.protocol import (
     PacketReader,
     Reader,
     band,
+    error_packet,
     pkt,
 )
 from gitserver.git.push_request import PushRequest, read_request
@@ -119,28 +120,23 @@ class ReceivePack:
     def answer(self, stream: Reader, *, stateless: bool) -> Iterator[bytes]:
         """Take one push off *stream* and tell what became of it.
 
-        Raises:
-            ProtocolError: the client does not speak Git's protocol.
-            LimitReached: too many commands.
+        Whatever is wrong with the push is told in the answer.
         """
         if not stateless:
             yield from self.advertise()
         packets = PacketReader(stream)
-        request = read_request(packets, self._limits)
+        try:
+            request = read_request(packets, self._limits)
+        except Failure as failure:
+            yield error_packet(failure)
+            return
         if request is None:
             return
-        self._refused = self._verdicts(request)
-        spool = Spool(self._spool_directory, self._limits.spool_memory_bytes)
-        with closing(IncomingPack(self._repository.objects, spool, self._limits.pack)) as incoming:
-            trouble = None
-            if request.brings_pack:
-                trouble = yield from self._receive(incoming, request, packets)
-                if trouble is not None and stateless:
-                    _drain(packets)
-            if trouble is None:
-                trouble = self._apply(request, incoming)
+        trouble = request.trouble or (yield from self._push(request, packets))
+        if trouble and stateless:
+            _drain(packets)
         yield from self._report(request, trouble)
-        if trouble is not None and not stateless:
+        if trouble and not stateless:
             _drain(packets)
 
     def close(self) -> None:
@@ -162,6 +158,16 @@ class ReceivePack:
             if reason:
                 refused[command] = reason
         return refused
+
+    def _push(self, request: PushRequest, packets: PacketReader) -> Generator[bytes, None, str | None]:
+        """Do what can be done of *request*; the reason if nothing could be, or None."""
+        self._refused = self._verdicts(request)
+        spool = Spool(self._spool_directory, self._limits.spool_memory_bytes)
+        with closing(IncomingPack(self._repository.objects, spool, self._limits.pack)) as incoming:
+            trouble = None
+            if request.brings_pack:
+                trouble = yield from self._receive(incoming, request, packets)
+            return trouble or self._apply(request, incoming)
 
     def _receive(
         self, incoming: IncomingPack, request: PushRequest, packets: PacketReader

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 
 from gitserver.core.errors import Conflict, Failure, Unavailable
 from gitserver.git.delivery import Fetching
-from gitserver.git.protocol import PacketReader, Reader, pkt
+from gitserver.git.protocol import PacketReader, Reader, error_packet
 from gitserver.git.repository import Repository
 from gitserver.git.upload_request import Metered, UploadLimits
 from gitserver.git.upload_v0 import advertise_v0, answer_v0
 from gitserver.git.upload_v2 import advertise_v2, answer_v2
-
-MAX_ERROR_BYTES = 1000
 
 
 class UploadPack:
@@ -64,8 +62,3 @@ class UploadPack:
                 break
             yield from answer
             self._fetching.pack_begun = False
-
-
-def error_packet(failure: Failure) -> bytes:
-    """The packet that ends a conversation; git shows its text. Source: gitprotocol-pack(5), ``error-line``."""
-    return pkt(b"ERR " + str(failure).encode("utf-8", "replace")[:MAX_ERROR_BYTES])
