@@ -89,7 +89,7 @@ class Tale:
             if self.name == "fails-at-once":
                 raise Broken("at once")
             if self.name == "busy":
-                time.sleep(1.0)
+                time.sleep(1.5)
             while data := stream.read(65536):
                 seen += len(data)
             if self.version == 2:

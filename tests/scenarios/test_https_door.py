@@ -22,11 +22,11 @@ from tests.scenarios.http_door import PASSWORD, TIP, USER, Server, make_certific
 AUTHORIZATION = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 UPLOAD = "Content-Type: application/x-git-upload-pack-request\r\n"
 QUICK = {
-    "header_timeout_s": 1.0,
+    "header_timeout_s": 2.0,
     "keep_alive_timeout_s": 1.0,
-    "body_idle_timeout_s": 1.0,
-    "body_timeout_s": 2.0,
-    "write_idle_timeout_s": 1.0,
+    "body_idle_timeout_s": 2.0,
+    "body_timeout_s": 3.0,
+    "write_idle_timeout_s": 2.0,
     "stop_timeout_s": 3.0,
     "threads": 10,
     "max_concurrent_requests": 10,
@@ -45,7 +45,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that loses its patience after a second."""
+    """A server that loses its patience after two seconds."""
     folder = tmp_path_factory.mktemp("quick")
     server = Server(folder, make_certificates(folder), **QUICK).start()
     yield server
@@ -379,7 +379,7 @@ def test_stalled_uploads_and_readers_slow_nobody_and_are_thrown_out(quick: Serve
         reader.sendall(post("/v1/repos/big-4000/git-upload-pack", "Content-Length: 0"))
     time.sleep(0.3)
 
-    assert healthy_within(quick, 0.5)
+    assert healthy_within(quick, 1.0)
 
     assert [answer(upload)[0] for upload in uploads] == [408] * 4
     assert quick.diary_says("stalled raised BodyTooSlow after 1024")
@@ -392,20 +392,20 @@ def test_a_stranger_cannot_hold_threads_with_bodies_nobody_reads(quick: Server, 
         stranger.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n")
     time.sleep(0.4)
 
-    assert healthy_within(quick, 0.5)
+    assert healthy_within(quick, 1.0)
 
 
 def test_a_trickling_upload_ends_when_its_whole_time_is_over(quick: Server) -> None:
     with quick.connect() as connection:
         connection.sendall(post("/v1/repos/trickling/git-upload-pack", "Content-Length: 60000000"))
         began = time.monotonic()
-        while time.monotonic() - began < 2.4:
+        while time.monotonic() - began < 3.4:
             connection.sendall(b"x" * 10)
             time.sleep(0.2)
         status, sentence = answer(connection)
 
     assert status == 408
-    assert "all of it took more than 2 seconds" in sentence
+    assert "all of it took more than 3 seconds" in sentence
 
 
 def test_silent_clients_take_no_thread(quick: Server, crowd: ExitStack) -> None:
@@ -414,10 +414,9 @@ def test_silent_clients_take_no_thread(quick: Server, crowd: ExitStack) -> None:
     for talker in half_said:
         talker.sendall(b"GET /healthz HTTP/1.1\r\nHost: loc")
 
-    assert healthy_within(quick, 0.5)
+    assert healthy_within(quick, 1.0)
 
     assert answer(half_said[0])[0] == 408
-    time.sleep(0.5)
     silent[0].settimeout(5)
     assert silent[0].recv(1) == b""
 
