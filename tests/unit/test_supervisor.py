@@ -53,7 +53,11 @@ def test_it_tells_the_bound_addresses_once_every_door_is_ready() -> None:
     told: list[dict[str, dict[str, object]]] = []
     roles = [role(READY + "time.sleep(60)", "one"), role(READY + "time.sleep(60)", "two")]
 
-    Supervisor(roles, lambda bound: (told.append(bound), at_once(bound))[1], 5).run()
+    def hear(bound: dict[str, dict[str, object]]) -> None:
+        told.append(bound)
+        at_once(bound)
+
+    Supervisor(roles, hear, 5).run()
 
     assert [set(bound) for bound in told] == [{"one", "two"}]
 
@@ -136,12 +140,12 @@ def test_a_child_that_does_not_stop_is_killed_when_its_time_is_up() -> None:
 def test_a_second_signal_stops_at_once() -> None:
     program = "import signal; signal.signal(15, signal.SIG_IGN); " + READY + "time.sleep(60)"
     began = time.monotonic()
-    ready: Callable[[dict[str, dict[str, object]]], None] = lambda bound: (  # noqa: E731
-        at_once(bound),
-        after(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)),
-    )[0]
 
-    Supervisor([role(program)], ready, 30).run()
+    def stop_twice(bound: dict[str, dict[str, object]]) -> None:
+        at_once(bound)
+        after(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+
+    Supervisor([role(program)], stop_twice, 30).run()
 
     assert time.monotonic() - began < 5
 
