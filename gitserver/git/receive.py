@@ -7,6 +7,7 @@ leaves no row and no blob.
 Source: gitprotocol-pack(5), gitprotocol-http(5).
 """
 
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -145,14 +146,14 @@ class ReceivePack:
 
     def _verdicts(self, request: PushRequest) -> dict[RefUpdate, str]:
         """What can be said of each ref before the pack is here."""
-        names = [command.name for command in request.commands]
+        times = Counter(command.name for command in request.commands)
         refused = {}
         for command in request.commands:
             reason = (
                 ref_names.refusal(
                     command.name, ref_bytes=self._limits.ref_bytes, branch_bytes=self._limits.branch_bytes
                 )
-                or ("multiple updates for one ref" if names.count(command.name) > 1 else None)
+                or ("multiple updates for one ref" if times[command.name] > 1 else None)
                 or self._judge(command)
             )
             if reason:

@@ -1,0 +1,415 @@
+"""receive-pack, with real git as the client."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from hashlib import sha1
+from pathlib import Path
+
+import pytest
+
+from gitserver.core.errors import Unavailable
+from gitserver.git.limits import MIB, PackLimits, PushLimits
+from gitserver.git.objects import ZERO_OID, Kind, ObjectId, object_id
+from gitserver.git.pack_format import entry_header, pack_header
+from gitserver.git.protocol import FLUSH_PACKET, pkt
+from gitserver.git.refs import RefUpdate
+from gitserver.git.rules import PushRules
+from gitserver.storage.database import Database
+from tests.unit.git.depot import Depot, commit, git, new_work
+
+MAIN = "refs/heads/main"
+
+
+@pytest.fixture
+def depot(database: Database, tmp_path: Path) -> Depot:
+    return Depot(database, tmp_path)
+
+
+@pytest.fixture
+def url(depot: Depot) -> Iterator[str]:
+    with depot.served() as url:
+        yield url
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    return new_work(tmp_path / "work")
+
+
+class Body:
+    """A request body."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read(self, size: int, /) -> bytes:
+        piece, self._data = self._data[:size], self._data[size:]
+        return piece
+
+
+def pack(*objects: tuple[Kind, bytes]) -> bytes:
+    body = pack_header(len(objects)) + b"".join(
+        entry_header(kind, len(data)) + zlib.compress(data) for kind, data in objects
+    )
+    return body + sha1(body).digest()
+
+
+def commit_object(tree: ObjectId, *parents: ObjectId) -> bytes:
+    lines = [b"tree " + tree.hex().encode()] + [b"parent " + parent.hex().encode() for parent in parents]
+    person = b"A <a@example.com> 1700000000 +0000"
+    return b"\n".join([*lines, b"author " + person, b"committer " + person, b"", b"message\n"])
+
+
+EMPTY_TREE = (Kind.TREE, b"")
+EMPTY_TREE_ID = object_id(*EMPTY_TREE)
+
+
+def request(*commands: RefUpdate, capabilities: bytes = b"report-status", body: bytes = b"") -> Body:
+    lines = [f"{one.old.hex()} {one.new.hex()} ".encode() + one.name for one in commands]
+    lines[0] += b"\0" + capabilities
+    return Body(b"".join(map(pkt, lines)) + FLUSH_PACKET + body)
+
+
+def push(depot: Depot, *commands: RefUpdate, capabilities: bytes = b"report-status", body: bytes = b"") -> list[str]:
+    """One stateless push; the report's lines."""
+    conversation = depot.receive_pack()
+    try:
+        stream = request(*commands, capabilities=capabilities, body=body)
+        answer = b"".join(conversation.answer(stream, stateless=True))
+    finally:
+        conversation.close()
+    lines = []
+    while answer[:4] != FLUSH_PACKET:
+        length = int(answer[:4], 16)
+        lines.append(answer[4:length].decode().strip())
+        answer = answer[length:]
+    return lines
+
+
+def create(name: str, new: ObjectId) -> RefUpdate:
+    return RefUpdate(name.encode(), ZERO_OID, new)
+
+
+def test_what_was_pushed_can_be_cloned(depot: Depot, url: str, work: Path, tmp_path: Path) -> None:
+    head = commit(work, "one", a="1\n", sub__b="2\n")
+
+    git("push", url, "main", cwd=work)
+
+    assert depot.refs() == {MAIN: head}
+    git("clone", "-q", url, tmp_path / "clone")
+    assert git("rev-parse", "HEAD", cwd=tmp_path / "clone") == head
+    assert git("fsck", "--full", "--strict", cwd=tmp_path / "clone") == ""
+
+
+def test_a_thin_pack_is_completed(depot: Depot, url: str, work: Path, tmp_path: Path) -> None:
+    text = "".join(f"line {number}\n" for number in range(2000))
+    commit(work, "one", a=text)
+    git("push", url, "main", cwd=work)
+
+    commit(work, "two", a=text + "one more\n")
+    git("push", url, "main", cwd=work)
+
+    assert len(depot.blob_names()) == 2
+    git("clone", "-q", url, tmp_path / "clone")
+    assert (tmp_path / "clone" / "a").read_text() == text + "one more\n"
+    assert git("fsck", "--full", cwd=tmp_path / "clone") == ""
+
+
+def test_a_large_push_waits_in_a_file(depot: Depot, url: str, work: Path, tmp_path: Path) -> None:
+    depot.limits = PushLimits(spool_memory_bytes=1 << 16)
+    data = b"".join(sha1(bytes([number % 256, number // 256])).digest() for number in range(40_000))
+    commit(work, "one", a=data, b=data[::-1])
+
+    git("push", url, "main", cwd=work)
+
+    git("clone", "-q", url, tmp_path / "clone")
+    assert (tmp_path / "clone" / "b").read_bytes() == data[::-1]
+
+
+def test_the_first_branch_pushed_is_the_default(depot: Depot, url: str, work: Path, tmp_path: Path) -> None:
+    commit(work, "one", a="1")
+
+    git("push", url, "main:refs/heads/trunk", cwd=work)
+    git("push", url, "main:refs/heads/main", cwd=work)
+
+    git("clone", "-q", url, tmp_path / "clone")
+    assert git("branch", "--show-current", cwd=tmp_path / "clone") == "trunk"
+
+
+def test_main_is_the_default_of_branches_pushed_together(url: str, work: Path, tmp_path: Path) -> None:
+    commit(work, "one", a="1")
+    git("branch", "a-topic", cwd=work)
+
+    git("push", "--all", url, cwd=work)
+
+    git("clone", "-q", url, tmp_path / "clone")
+    assert git("branch", "--show-current", cwd=tmp_path / "clone") == "main"
+
+
+def test_the_default_branch_cannot_be_deleted(depot: Depot, url: str, work: Path) -> None:
+    head = commit(work, "one", a="1")
+    git("push", url, "main", "main:other", cwd=work)
+
+    output = git("push", url, ":main", ":other", cwd=work, check=False)
+
+    assert "deletion of the default branch prohibited" in output
+    assert depot.refs() == {MAIN: head}
+
+
+def test_a_push_that_lost_the_race_is_refused(depot: Depot) -> None:
+    first = commit_object(EMPTY_TREE_ID)
+    second = commit_object(EMPTY_TREE_ID, object_id(Kind.COMMIT, first))
+    body = pack(EMPTY_TREE, (Kind.COMMIT, first))
+    one, two = object_id(Kind.COMMIT, first), object_id(Kind.COMMIT, second)
+    conversation = depot.receive_pack()  # opened before the other push
+    push(depot, create(MAIN, one), body=body)
+
+    answer = b"".join(
+        conversation.answer(
+            request(create(MAIN, two), body=pack(EMPTY_TREE, (Kind.COMMIT, first), (Kind.COMMIT, second))),
+            stateless=True,
+        )
+    )
+    conversation.close()
+
+    assert b"ng refs/heads/main stale info: refs/heads/main is now at " in answer
+    assert depot.refs() == {MAIN: one.hex()}
+    assert len(depot.blob_names()) == 1
+
+
+def test_an_atomic_push_with_one_stale_ref_moves_nothing(depot: Depot) -> None:
+    data = commit_object(EMPTY_TREE_ID)
+    oid = object_id(Kind.COMMIT, data)
+    wrong = RefUpdate(b"refs/heads/b", ObjectId(b"\x11" * 20), oid)
+
+    lines = push(
+        depot,
+        create("refs/heads/a", oid),
+        wrong,
+        capabilities=b"report-status atomic",
+        body=pack(EMPTY_TREE, (Kind.COMMIT, data)),
+    )
+
+    assert lines[:2] == ["unpack ok", "ng refs/heads/a atomic push failure"]
+    assert lines[2].startswith("ng refs/heads/b stale info")
+    assert depot.refs() == {}
+    assert depot.blob_names() == []
+    assert depot.finished == []
+
+
+def test_without_atomic_each_ref_gets_its_own_verdict(depot: Depot) -> None:
+    data = commit_object(EMPTY_TREE_ID)
+    oid = object_id(Kind.COMMIT, data)
+    depot.judge = lambda change: "not you" if change.name.endswith(b"b") else None
+
+    lines = push(
+        depot,
+        create("refs/heads/a", oid),
+        create("refs/heads/b", oid),
+        body=pack(EMPTY_TREE, (Kind.COMMIT, data)),
+    )
+
+    assert lines == ["unpack ok", "ok refs/heads/a", "ng refs/heads/b not you"]
+    assert depot.finished == [(create("refs/heads/a", oid),)]
+
+
+def test_a_ref_and_its_directory_cannot_both_be(depot: Depot) -> None:
+    data = commit_object(EMPTY_TREE_ID)
+    oid = object_id(Kind.COMMIT, data)
+    body = pack(EMPTY_TREE, (Kind.COMMIT, data))
+
+    assert push(depot, create("refs/heads/a", oid), create("refs/heads/a/b", oid), body=body) == [
+        "unpack ok",
+        "ok refs/heads/a",
+        "ng refs/heads/a/b refs/heads/a/b cannot stand beside refs/heads/a",
+    ]
+    assert push(depot, create("refs/heads/x/y", oid), create("refs/heads/x", oid), body=body)[2] == (
+        "ng refs/heads/x refs/heads/x cannot stand beside refs/heads/x/y"
+    )
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(lambda: pack((Kind.COMMIT, commit_object(EMPTY_TREE_ID))), id="tree"),
+        pytest.param(
+            lambda: pack(EMPTY_TREE, (Kind.COMMIT, commit_object(EMPTY_TREE_ID, ObjectId(b"\x22" * 20)))), id="parent"
+        ),
+        pytest.param(
+            lambda: pack(
+                (Kind.TREE, b"100644 a\0" + b"\x33" * 20),
+                (Kind.COMMIT, commit_object(object_id(Kind.TREE, b"100644 a\0" + b"\x33" * 20))),
+            ),
+            id="blob",
+        ),
+    ],
+)
+def test_a_history_with_a_hole_is_refused(depot: Depot, broken: Callable[[], bytes]) -> None:
+    commits = {
+        object_id(Kind.COMMIT, data)
+        for data in (
+            commit_object(EMPTY_TREE_ID),
+            commit_object(EMPTY_TREE_ID, ObjectId(b"\x22" * 20)),
+            commit_object(object_id(Kind.TREE, b"100644 a\0" + b"\x33" * 20)),
+        )
+    }
+
+    reports = [push(depot, create(MAIN, oid), body=broken()) for oid in sorted(commits)]
+
+    assert reports == [["unpack ok", "ng refs/heads/main missing necessary objects"]] * 3
+    assert depot.blob_names() == []
+
+
+def test_a_ref_to_nothing_is_refused(depot: Depot) -> None:
+    lines = push(depot, create(MAIN, ObjectId(b"\x44" * 20)), body=pack())
+
+    assert lines == ["unpack ok", "ng refs/heads/main missing necessary objects"]
+
+
+@pytest.mark.parametrize("kind", [Kind.BLOB, Kind.TREE])
+def test_a_branch_points_at_a_commit_only(depot: Depot, kind: Kind) -> None:
+    oid = object_id(kind, b"")
+
+    lines = push(depot, create(MAIN, oid), create("refs/tags/t", oid), body=pack((kind, b"")))
+
+    assert lines == [
+        "unpack ok",
+        "ng refs/heads/main a branch can only point at a commit",
+        "ok refs/tags/t",
+    ]
+
+
+def test_a_delete_with_a_wrong_old_id_is_refused(depot: Depot) -> None:
+    data = commit_object(EMPTY_TREE_ID)
+    oid = object_id(Kind.COMMIT, data)
+    push(depot, create(MAIN, oid), create("refs/heads/b", oid), body=pack(EMPTY_TREE, (Kind.COMMIT, data)))
+
+    lines = push(depot, RefUpdate(b"refs/heads/b", ObjectId(b"\x55" * 20), ZERO_OID))
+
+    assert lines[1].startswith("ng refs/heads/b stale info")
+    assert "refs/heads/b" in depot.refs()
+
+
+def test_the_same_ref_twice_is_refused_both_times(depot: Depot) -> None:
+    data = commit_object(EMPTY_TREE_ID)
+    oid = object_id(Kind.COMMIT, data)
+
+    lines = push(depot, create(MAIN, oid), create(MAIN, oid), body=pack(EMPTY_TREE, (Kind.COMMIT, data)))
+
+    assert lines[1:] == ["ng refs/heads/main multiple updates for one ref"] * 2
+
+
+def test_a_rule_forbids_forced_pushes(depot: Depot, url: str, work: Path) -> None:
+    depot.rules = PushRules(deny_non_fast_forwards=True)
+    commit(work, "one", a="1")
+    git("push", url, "main", cwd=work)
+    two = commit(work, "two", a="2")
+    git("push", url, "main", cwd=work)
+    git("commit", "--amend", "-qm", "other", cwd=work)
+
+    output = git("push", "--force", url, "main", cwd=work, check=False)
+
+    assert "non-fast-forward" in output
+    assert depot.refs() == {MAIN: two}
+
+
+def test_a_push_whose_journal_fails_leaves_nothing(depot: Depot) -> None:
+    data = commit_object(EMPTY_TREE_ID)
+
+    def refuse() -> None:
+        raise Unavailable("the journal is full")
+
+    depot.before_finish = refuse
+    lines = push(depot, create(MAIN, object_id(Kind.COMMIT, data)), body=pack(EMPTY_TREE, (Kind.COMMIT, data)))
+
+    assert lines == ["unpack the journal is full", "ng refs/heads/main unpacker error"]
+    assert depot.refs() == {}
+    assert depot.blob_names() == []
+
+
+def test_rights_taken_away_while_the_pack_came_in_count(depot: Depot) -> None:
+    data = commit_object(EMPTY_TREE_ID)
+    answers: list[str | None] = [None, "no longer"]
+    depot.judge = lambda change: answers.pop(0)
+
+    lines = push(depot, create(MAIN, object_id(Kind.COMMIT, data)), body=pack(EMPTY_TREE, (Kind.COMMIT, data)))
+
+    assert lines == ["unpack ok", "ng refs/heads/main no longer"]
+    assert depot.blob_names() == []
+
+
+def test_push_options_reach_the_service(depot: Depot, url: str, work: Path) -> None:
+    commit(work, "one", a="1")
+
+    git("push", "-o", "ci.skip", "-o", "reviewer=bob", url, "main", cwd=work)
+
+    assert depot.options == ["ci.skip", "reviewer=bob"]
+
+
+def test_a_damaged_pack_is_told_and_leaves_nothing(depot: Depot) -> None:
+    data = commit_object(EMPTY_TREE_ID)
+    body = bytearray(pack(EMPTY_TREE, (Kind.COMMIT, data)))
+    body[-1] ^= 1
+
+    lines = push(depot, create(MAIN, object_id(Kind.COMMIT, data)), body=bytes(body))
+
+    assert lines == ["unpack the pack's checksum does not match its bytes", "ng refs/heads/main unpacker error"]
+    assert depot.blob_names() == []
+
+
+def test_more_refs_than_the_limit_are_refused_with_a_report(depot: Depot) -> None:
+    depot.limits = PushLimits(commands=2)
+    data = commit_object(EMPTY_TREE_ID)
+    oid = object_id(Kind.COMMIT, data)
+
+    lines = push(
+        depot,
+        *(create(f"refs/heads/{name}", oid) for name in "abc"),
+        body=pack(EMPTY_TREE, (Kind.COMMIT, data)),
+    )
+
+    assert lines[0] == "unpack a push changes at most 2 refs; push them in several steps"
+    assert depot.refs() == {}
+
+
+def test_a_push_larger_than_the_limit_is_refused(depot: Depot, url: str, work: Path) -> None:
+    depot.limits = PushLimits(pack=PackLimits(blob_bytes=MIB))
+    commit(work, "one", a=b"x" * (MIB + 1))
+
+    output = git("push", url, "main", cwd=work, check=False)
+
+    assert f"a blob of {MIB + 1} bytes is too large; at most {MIB} bytes are taken" in output
+    assert depot.refs() == {}
+
+
+@pytest.mark.parametrize("name", ["refs/pull/1/head", "refs/internal/x"])
+def test_reserved_refs_are_refused(depot: Depot, name: str) -> None:
+    data = commit_object(EMPTY_TREE_ID)
+
+    lines = push(depot, create(name, object_id(Kind.COMMIT, data)), body=pack(EMPTY_TREE, (Kind.COMMIT, data)))
+
+    assert lines[1] == f"ng {name} reserved refname"
+
+
+def test_what_is_not_git_is_answered_with_an_error_packet(depot: Depot) -> None:
+    conversation = depot.receive_pack()
+
+    answer = b"".join(conversation.answer(Body(b"GET / HTTP/1.1\r\n"), stateless=True))
+
+    conversation.close()
+    assert answer.startswith(b"0021ERR bad packet length")
+
+
+def test_everything_stored_verifies(depot: Depot, url: str, work: Path) -> None:
+    from gitserver.git.verify import verify_repository
+
+    for number in range(5):
+        commit(work, str(number), a="x\n" * 500 + str(number), b=str(number))
+        git("tag", "-am", "t", f"v{number}", cwd=work)
+        git("push", "--tags", url, "main", cwd=work)
+    repository = depot.storage.open(depot.repository_id)
+
+    problems = list(verify_repository(repository))
+
+    repository.close()
+    assert problems == []
