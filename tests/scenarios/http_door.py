@@ -150,6 +150,7 @@ class Server:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
+            self._process.wait(10)
             self.stop()
             raise AssertionError(self.log.read_text())
         self.port = int(line)

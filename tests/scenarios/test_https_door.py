@@ -552,6 +552,13 @@ def test_a_certificate_that_does_not_fit_its_key_is_refused(tmp_path: Path) -> N
         Server(tmp_path, mixed).start()
 
 
+def test_an_application_that_cannot_be_built_is_never_announced(tmp_path: Path) -> None:
+    server = Server(tmp_path, make_certificates(tmp_path), trusted_proxies=["no address"])
+
+    with pytest.raises(AssertionError, match="trusted proxy 'no address' is neither an address nor a network"):
+        server.start()
+
+
 def test_a_taken_address_is_refused_with_a_sentence(quick: Server, own: Server) -> None:
     own.port = quick.port
 

@@ -291,7 +291,7 @@ class Loop:
             connection.interrupt()
         for _ in threads:
             self._requests.put(None)
-        limit = time.monotonic() + 2.0
+        limit = time.monotonic() + 1.0
         for thread in threads:
             thread.join(max(0.0, limit - time.monotonic()))
         for connection in self._connections:

@@ -1,5 +1,6 @@
 """The HTTPS server: a listening socket, TLS, and the worker processes behind them."""
 
+import os
 import signal
 import socket
 import ssl
@@ -51,7 +52,8 @@ def serve(
         application: builds the WSGI application, once in each worker, before its threads start. If what it returns
             has a ``close`` method, that is called when the worker stops.
         settings: where and how much.
-        ready: called with the host and the port once connections are accepted; the port is the real one.
+        ready: called once, with the host and the real port, when requests are answered. It is called in the first
+            worker that got so far, so it should tell another process; if no worker does, it is never called.
 
     Raises:
         CannotListen: the address cannot be bound.
@@ -96,7 +98,9 @@ class _Master(BaseApplication):
         self._build = application
         self._descriptor = listener.detach()
         self._ready = ready
-        self._bound = ("", 0)
+        self._turn, to_fill = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        os.write(to_fill, b"!")  # one byte: whichever worker reads it, announces
+        os.close(to_fill)
         self.settings = settings
         self.tls = tls
         super().__init__(prog="gitserver")
@@ -122,10 +126,13 @@ class _Master(BaseApplication):
         """See gunicorn; called in each worker."""
         return self._build()
 
-    def _when_ready(self, arbiter: Any) -> None:
+    def announce(self, host: str, port: int) -> None:
+        """See worker.Master."""
+        if os.read(self._turn, 1):
+            self._ready(host, port)
+
+    def _when_ready(self, _arbiter: Any) -> None:
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # gunicorn's would run the command line once more
-        host, port = arbiter.LISTENERS[0].getsockname()[:2]
-        self._ready(host, port)
 
 
 def _listen(settings: HttpSettings) -> socket.socket:

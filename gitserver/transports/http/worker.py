@@ -28,6 +28,10 @@ class Master(Protocol):
     settings: HttpSettings
     tls: ssl.SSLContext
 
+    def announce(self, host: str, port: int) -> None:
+        """Say that requests are answered; heard once, whoever says it first."""
+        ...
+
 
 class LoopWorker(Worker):
     """Serves until gunicorn says stop."""
@@ -47,6 +51,7 @@ class LoopWorker(Worker):
         loop = Loop(listeners, master.tls, settings, exchange.answer, refusal)
         with ExitStack() as at_end:
             at_end.callback(getattr(application, "close", lambda: None))
+            master.announce(*listeners[0].getsockname()[:2])
             loop.run(lambda: bool(self.alive), self.notify, self.PIPE[0])
 
 
