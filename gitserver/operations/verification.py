@@ -7,6 +7,7 @@ from gitserver.app import Services
 from gitserver.core.caller import Caller
 from gitserver.core.errors import Failure
 from gitserver.core.ids import AccountId
+from gitserver.git.refs import RepositoryGone
 from gitserver.git.verify import verify_repository
 from gitserver.operations.installation import operator
 from gitserver.repos.service import RepositoryView
@@ -97,10 +98,13 @@ def _is_named(services: Services, blob: Blob) -> bool:
 
 
 def _repository(services: Services, view: RepositoryView) -> Iterator[Problem]:
-    repository = services.git.open(view.id)
     try:
-        for problem in verify_repository(repository):
-            yield Problem(view.name, str(problem))
+        repository = services.git.open(view.id)
+    except RepositoryGone:
+        return  # it was deleted since the list was made
+    try:
+        for sentence in verify_repository(repository):
+            yield Problem(view.name, sentence)
     except Failure as failure:
         yield Problem(view.name, str(failure))
     finally:

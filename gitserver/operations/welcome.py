@@ -1,5 +1,6 @@
 """What the first start tells: who the administrator is, and commands to try, each to be copied as it stands."""
 
+import json
 import shlex
 import shutil
 import sys
@@ -38,8 +39,7 @@ def blocks(config: Config, user: str, program: str) -> list[tuple[str, list[str]
     """Titles and shell lines: make a repository, push over HTTPS, push over SSH. They build on one another."""
     data, run = shlex.quote(str(config.data)), shlex.quote(program)
     commit = f"git -c user.name={user} -c user.email={user}@localhost commit -q --allow-empty"
-    hosts = shlex.quote(str(config.known_hosts))
-    ssh = f"ssh -i ~/.ssh/gitserver -o IdentitiesOnly=yes -o UserKnownHostsFile={hosts}"
+    ssh = f"ssh -i ~/.ssh/gitserver -o IdentitiesOnly=yes -o {_known_hosts_option(config)}"
     return [
         (
             "Make a repository (in another terminal, while the server runs)",
@@ -67,6 +67,12 @@ def blocks(config: Config, user: str, program: str) -> list[tuple[str, list[str]
             ],
         ),
     ]
+
+
+def _known_hosts_option(config: Config) -> str:
+    """For a shell. ssh parts the value at spaces, unless it is quoted once more."""
+    path = str(config.known_hosts)
+    return shlex.quote(f"UserKnownHostsFile={path if shlex.quote(path) == path else json.dumps(path)}")
 
 
 def _program() -> str:
