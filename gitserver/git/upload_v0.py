@@ -58,10 +58,10 @@ def _advertised(fetching: Fetching) -> Iterator[bytes]:
 
 
 def _offer(fetching: Fetching) -> bytes:
-    visible = fetching.visible
-    if visible.symref is None or visible.head is None:
+    symref = fetching.visible.symref  # named though it may not exist yet: some clients cannot clone otherwise
+    if symref is None:
         return _BEFORE_SYMREF + b" " + _AFTER_SYMREF
-    return b"%b symref=HEAD:%b %b" % (_BEFORE_SYMREF, visible.symref, _AFTER_SYMREF)
+    return b"%b symref=HEAD:%b %b" % (_BEFORE_SYMREF, symref, _AFTER_SYMREF)
 
 
 def answer_v0(fetching: Fetching, reader: PacketReader, *, stateless: bool) -> Iterator[bytes]:

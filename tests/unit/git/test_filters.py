@@ -29,9 +29,22 @@ def test_what_git_writes_is_understood(text: bytes) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"blob:", b"blob:all", b"blob:limit=-1", b"blob:limit=1t", b"tree:", b"tree:-1", b"object:type=x", b"tag",
-     b"sparse:oid=x", b"sparse:path=x", b"auto", b"combine:", b"combine:blob:none+", b"combine:combine:tree:1", b"\xff"],
-)  # fmt: skip
+    [
+        *(
+            b"",
+            b"blob:",
+            b"blob:all",
+            b"blob:limit=-1",
+            b"blob:limit=1t",
+            b"tree:",
+            b"tree:-1",
+            b"object:type=x",
+            b"tag",
+        ),
+        *(b"sparse:oid=x", b"sparse:path=x", b"auto", b"combine:", b"combine:blob:none+", b"combine:combine:tree:1"),
+        b"\xff",
+    ],
+)
 def test_what_is_not_offered_is_refused_with_what_is(text: bytes) -> None:
     with pytest.raises(FilterNotSupported, match="use blob:none"):
         parse_filter(text)

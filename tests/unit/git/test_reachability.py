@@ -1,13 +1,13 @@
 """What a client lacks, over random histories, against ``git rev-list --objects``."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from gitserver.git.filters import parse_filter
-from gitserver.git.graph import CommitGraph
+from gitserver.git.graph import CommitGraph, CommitRange
 from gitserver.git.objects import Kind, ObjectId
 from gitserver.git.reachability import missing
 from gitserver.git.store import ObjectStore
@@ -46,15 +46,15 @@ def random_history(origin: Origin, seed: int, commits: int, *, honest: bool) -> 
 
 
 @pytest.fixture(params=[1, 2, 3])
-def honest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Origin, list[str], random.Random]]:
+def honest(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Origin, list[str], random.Random]:
     origin = Origin(tmp_path / "origin")
-    yield origin, random_history(origin, request.param, 40, honest=True), random.Random(request.param)
+    return origin, random_history(origin, request.param, 40, honest=True), random.Random(request.param)
 
 
 @pytest.fixture(params=[4, 5, 6])
-def crooked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Origin, list[str], random.Random]]:
+def crooked(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Origin, list[str], random.Random]:
     origin = Origin(tmp_path / "origin")
-    yield origin, random_history(origin, request.param, 40, honest=False), random.Random(request.param)
+    return origin, random_history(origin, request.param, 40, honest=False), random.Random(request.param)
 
 
 def ids(origin: Origin, names: list[str]) -> list[ObjectId]:
@@ -141,13 +141,19 @@ def test_a_cut_commit_brings_its_whole_tree(honest: tuple[Origin, list[str], ran
 def test_commits_come_parents_first(crooked: tuple[Origin, list[str], random.Random]) -> None:
     origin, names, _ = crooked
     graph = CommitGraph(origin.open().objects)
-    walk = graph.range(ids(origin, names), [])
-    with pytest.raises(StopIteration) as end:
-        while True:
-            next(walk)
 
-    order = end.value.value.new
+    order = to_the_end(graph.range(ids(origin, names), [])).new
 
     places = {oid: number for number, oid in enumerate(order)}
     assert len(order) == 40
     assert all(places[parent] < places[oid] for oid in order for parent in graph.links(oid).parents)
+
+
+def to_the_end(walk: Generator[int, None, CommitRange]) -> CommitRange:
+    """What a walk answers."""
+    while True:
+        try:
+            next(walk)
+        except StopIteration as end:
+            answer: CommitRange = end.value
+            return answer

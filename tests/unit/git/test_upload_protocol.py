@@ -1,6 +1,5 @@
 """Requests packet by packet: the answers of C git's server where it has one, and what strangers are refused."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,6 +138,7 @@ def test_the_advertisement_is_gits_but_for_the_agent(origin: Origin, tmp_path: P
     ).stdout
     if empty:  # where git 2.39 says nothing, and later versions say this
         assert b"0" * 40 + b" capabilities^{}\0multi_ack" in ours
+        assert b" symref=HEAD:refs/heads/main " in ours
     else:
         assert _without_agent(ours) == _without_agent(theirs)
 
@@ -180,7 +180,7 @@ ROUNDS = {
 }
 
 
-@pytest.mark.parametrize("names, done", ROUNDS.values(), ids=ROUNDS)
+@pytest.mark.parametrize(("names", "done"), ROUNDS.values(), ids=ROUNDS)
 def test_version_2_negotiates_as_git_does(origin: Origin, names: list[str], done: bool) -> None:
     lines = [b"want " + oid(origin, "main"), *haves(origin, *names), b"ofs-delta"] + [b"done"] * done
     request = fetch_v2(*lines)
@@ -205,7 +205,7 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("names, done", list(ROUNDS.values())[1:], ids=list(ROUNDS)[1:])
+@pytest.mark.parametrize(("names", "done"), list(ROUNDS.values())[1:], ids=list(ROUNDS)[1:])
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 def test_version_0_negotiates_as_git_does(origin: Origin, mode: bytes, names: list[str], done: bool) -> None:
     end = [b"done"] if done else [None]
@@ -262,7 +262,7 @@ def indexed(where: Path, pack: bytes) -> set[str]:
         check=True,
         capture_output=True,
     )
-    os.remove(where / "check.idx")
+    (where / "check.idx").unlink()
     return {line.split()[1] for line in listing.stdout.decode().splitlines()}
 
 
@@ -310,7 +310,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("version, request_bytes, reason", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("version", "request_bytes", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_is_wrong_is_said_in_an_error_packet(
     origin: Origin, version: int, request_bytes: bytes, reason: bytes
 ) -> None:
@@ -366,12 +366,11 @@ def test_a_pack_that_breaks_off_is_told_on_band_3_and_raised(origin: Origin) -> 
         pack.chunks = broken  # type: ignore[method-assign]
     talk = UploadPack(cast(Repository, opened), 2, UploadLimits())
     request = Request(fetch_v2(b"want " + oid(origin, "main"), b"done"))
-    said = b""
+    said: list[bytes] = []
 
     with pytest.raises(Unavailable):
-        for piece in talk.answer(request, stateless=True):
-            said += piece
+        said.extend(talk.answer(request, stateless=True))
     talk.close()
 
-    assert said.endswith(pkt(b"\3upload-pack: blob b_1 is damaged\n"))
+    assert b"".join(said).endswith(pkt(b"\3upload-pack: blob b_1 is damaged\n"))
     assert opened.closed

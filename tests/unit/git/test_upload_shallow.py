@@ -80,7 +80,7 @@ def test_a_clone_to_a_depth_ends_where_git_ends_it(
     assert len(objects_in(twins.ours)) == len(objects_in(twins.theirs))
 
 
-CHANGES = {
+CHANGES: dict[str, list[tuple[str, ...]]] = {
     "deepen": [("fetch", "-q", "--depth=7")],
     "less deep": [("fetch", "-q", "--depth=1")],
     "relative": [("fetch", "-q", "--deepen=3"), ("fetch", "-q", "--deepen=2")],
