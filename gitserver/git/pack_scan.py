@@ -196,7 +196,6 @@ class PackScanner:
 
     def _whole(self, table: PackTable, kind: Kind, size: int) -> None:
         cap_size(kind, size, self._limits)
-        self.allowance.spend(size, self._position)
         digest = sha1(b"%s %d\0" % (kind.word, size), usedforsecurity=False)
         if kind is Kind.BLOB and size > _WHOLE_BYTES:
             self._inflate(size, digest.update)
@@ -211,7 +210,6 @@ class PackScanner:
     def _delta(self, table: PackTable, number: int, size: int) -> None:
         if size > self._limits.delta_object_bytes:
             raise delta_too_large(size, self._limits)
-        self.allowance.spend(size, self._position)
         if size <= _WHOLE_BYTES:
             data = self._inflate_whole(size)
             head = data[:20]
@@ -240,6 +238,7 @@ class PackScanner:
             raise PackDamaged(f"an object cannot be inflated: {damage}") from damage
         if inflater.eof and len(data) == size:
             self._at += len(chunk) - len(inflater.unused_data)
+            self.allowance.spend(size, self._position)
             return data
         pieces: list[bytes] = []
         self._inflate(size, pieces.append)
@@ -257,6 +256,7 @@ class PackScanner:
             except zlib.error as damage:
                 raise PackDamaged(f"an object cannot be inflated: {damage}") from damage
             self._at += len(chunk) - len(inflater.unconsumed_tail) - len(inflater.unused_data)
+            self.allowance.spend(len(data), self._position)
             total += len(data)
             if total > size:
                 raise PackDamaged("an object is longer than its header says")

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from hashlib import sha1
 from pathlib import Path
+from random import randbytes
 
 import pytest
 
@@ -380,6 +381,15 @@ def test_a_push_larger_than_the_limit_is_refused(depot: Depot, url: str, work: P
 
     assert f"a blob of {MIB + 1} bytes is too large; at most {MIB} bytes are taken" in output
     assert depot.refs() == {}
+
+
+def test_a_file_larger_than_the_floor_of_the_inflation_cap_is_taken(depot: Depot, url: str, work: Path) -> None:
+    depot.limits = PushLimits(pack=PackLimits(inflated_floor_bytes=MIB, inflated_ratio=2))
+    head = commit(work, "one", a=randbytes(3 * MIB))
+
+    git("push", url, "main", cwd=work)
+
+    assert depot.refs() == {MAIN: head}
 
 
 @pytest.mark.parametrize("name", ["refs/pull/1/head", "refs/internal/x"])
