@@ -35,7 +35,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/lint-imports
 
 torture: $(VENV)/test.stamp
-	GITSERVER_TORTURE=1 $(BIN)/pytest -n $(JOBS) tests/scenarios -k "torture or kill" --timeout 14400 $(ARGS)
+	GITSERVER_TORTURE=1 $(BIN)/pytest -n $(JOBS) -m torture --timeout 14400 $(ARGS)
 
 docker-lint:
 	@command -v hadolint >/dev/null || { echo "hadolint is missing: see https://github.com/hadolint/hadolint"; exit 1; }
