@@ -280,6 +280,11 @@ class Database:
                 self._writer.release()
 
 
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite database at *path*, whichever characters it is made of."""
+    return URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
+
+
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)

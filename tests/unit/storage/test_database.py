@@ -13,17 +13,24 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import MetaData, select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from gitserver.storage import database as module
 from gitserver.storage.blobs import DiskFull
 from gitserver.storage.columns import RowNumber, UtcTime
-from gitserver.storage.database import Base, Database, DatabaseUnavailable, NotBackedUpHere, UnknownDatabase
+from gitserver.storage.database import Base, Database, DatabaseUnavailable, NotBackedUpHere, UnknownDatabase, sqlite_url
 
 
-class CounterRow(Base):
+class OurBase(DeclarativeBase):
+    """What Base is, without adding our table to the product's."""
+
+    metadata = MetaData()
+    type_annotation_map = Base.type_annotation_map
+
+
+class CounterRow(OurBase):
     """A row for these tests."""
 
     __tablename__ = "test_counter"
@@ -35,6 +42,13 @@ class CounterRow(Base):
 
 
 NOW = datetime(2026, 11, 23, 21, 30, 0, 123456, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def counters(request: pytest.FixtureRequest) -> None:
+    """Make the table in whichever database the test is given."""
+    for name in {"database", "sqlite", "postgresql"} & set(request.fixturenames):
+        OurBase.metadata.create_all(request.getfixturevalue(name).engine)
 
 
 def add(database: Database, name: str, value: int = 0) -> None:
@@ -167,6 +181,16 @@ def test_a_time_without_a_zone_is_refused(database: Database) -> None:
 def test_a_database_we_do_not_run_on_is_refused(url: str) -> None:
     with pytest.raises(UnknownDatabase, match="sqlite:////ABSOLUTE"):
         Database(url)
+
+
+def test_a_path_may_be_made_of_any_characters(tmp_path: Path) -> None:
+    path = tmp_path / "50%41 of?a=b&c#d.db"
+    database = Database(sqlite_url(path))
+    with database.transaction() as tx:
+        tx.execute(text("CREATE TABLE a (b)"))
+    database.close()
+
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_database_that_cannot_be_reached_is_told_in_a_sentence(tmp_path: Path) -> None:
