@@ -16,7 +16,7 @@ from gitserver.git.refs import RefSnapshot
 from gitserver.git.shallow import Boundary, Deepening, boundary
 from gitserver.git.store import ObjectStore
 from gitserver.git.upload_request import FetchRequest, UploadLimits
-from gitserver.git.wants import Reachable, VisibleRefs
+from gitserver.git.wants import Reachable, ReachableMemory, VisibleRefs
 
 KEEPALIVE_S = 5.0
 PROGRESS_S = 0.5
@@ -26,13 +26,15 @@ _FRAME_BYTES = 5  # of a side-band packet: four length digits and the band
 class Fetching:
     """One repository's snapshot as clients may see it, and the steps that every protocol version takes over it."""
 
-    def __init__(self, snapshot: RefSnapshot, store: ObjectStore, limits: UploadLimits) -> None:
+    def __init__(
+        self, snapshot: RefSnapshot, store: ObjectStore, limits: UploadLimits, memory: ReachableMemory | None = None
+    ) -> None:
         self.store = store
         self.limits = limits
         self.pack_begun = False  # from then on nothing but the pack, or a broken connection, may follow
         self.visible = VisibleRefs(snapshot)
         self.graph = CommitGraph(store)
-        self.reachable = Reachable(self.graph, store, self.visible, limits.searched_trees)
+        self.reachable = Reachable(self.graph, store, self.visible, limits.searched_trees, memory)
 
     def boundary(self, request: FetchRequest) -> Boundary:
         """Where the client's history will end.

@@ -12,16 +12,22 @@ from gitserver.git.repository import Repository
 from gitserver.git.upload_request import Metered, UploadLimits
 from gitserver.git.upload_v0 import advertise_v0, answer_v0
 from gitserver.git.upload_v2 import advertise_v2, answer_v2
+from gitserver.git.wants import ReachableMemory
 
 
 class UploadPack:
-    """One client's fetch from one opened repository, which it closes."""
+    """One client's fetch from one opened repository, which it closes.
 
-    def __init__(self, repository: Repository, version: int, limits: UploadLimits) -> None:
+    *memory* may be shared by all fetches of a process; it makes the later fetches of partial clones quick.
+    """
+
+    def __init__(
+        self, repository: Repository, version: int, limits: UploadLimits, memory: ReachableMemory | None = None
+    ) -> None:
         self._repository = repository
         self._version = version
         self._limits = limits
-        self._fetching = Fetching(repository.refs, repository.objects, limits)
+        self._fetching = Fetching(repository.refs, repository.objects, limits, memory)
 
     def advertise(self) -> Iterator[bytes]:
         """The refs (versions 0 and 1), or what the server can do (version 2)."""

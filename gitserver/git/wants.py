@@ -3,17 +3,23 @@
 Source: git-config(1), ``uploadpack.allowReachableSHA1InWant``, ``transfer.hideRefs``.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from threading import Lock
 
 from gitserver.core.errors import NotFound, TooMuch
 from gitserver.git.graph import CommitGraph
-from gitserver.git.objects import Kind, ObjectId
+from gitserver.git.objects import OID_BYTES, Kind, ObjectId
 from gitserver.git.reachability import TreeMemo
 from gitserver.git.refs import RefSnapshot
 from gitserver.git.store import ObjectStore
 
 HIDDEN_PREFIX = b"refs/internal/"
+MEMORY_IDS = 1_000_000  # 20 MB
 _MEMO_IDS = 0  # each tree is read once
+_PATIENCE_TREES = 4096  # a search longer than this goes on to the end, so that it need not be made again
 
 
 class NotOurRef(NotFound):
@@ -59,13 +65,66 @@ class VisibleRefs:
 _SHORT_FORMS = (b"%s", b"refs/%s", b"refs/tags/%s", b"refs/heads/%s", b"refs/remotes/%s", b"refs/remotes/%s/HEAD")
 
 
+class ReachableMemory:
+    """The trees and blobs behind sets of refs, kept from one fetch to the next; threads may share it.
+
+    What lies behind an object id never changes, so an answer stays right for as long as the refs are the same.
+    """
+
+    def __init__(self, room_ids: int = MEMORY_IDS) -> None:
+        self._room = self._left = room_ids
+        self._known: OrderedDict[bytes, bytes] = OrderedDict()  # ids, ascending, joined
+        self._lock = Lock()
+
+    def lacking(self, tips: set[ObjectId], sought: set[ObjectId]) -> set[ObjectId] | None:
+        """Those of *sought* that do not lie behind *tips*; None where nothing is known about these tips."""
+        with self._lock:
+            key = _digest(tips)
+            ids = self._known.get(key)
+            if ids is None:
+                return None
+            self._known.move_to_end(key)
+        return {oid for oid in sought if not _holds(ids, oid)}
+
+    def remember(self, tips: set[ObjectId], behind: set[ObjectId]) -> None:
+        """Keep what lies behind *tips*, if there is room; what was used least recently goes first."""
+        if len(behind) > self._room:
+            return
+        ids = b"".join(sorted(behind))
+        with self._lock:
+            key = _digest(tips)
+            self._left += len(self._known.pop(key, b"")) // OID_BYTES
+            self._known[key] = ids
+            self._left -= len(behind)
+            while self._left < 0:
+                self._left += len(self._known.popitem(last=False)[1]) // OID_BYTES
+
+
+def _digest(tips: set[ObjectId]) -> bytes:
+    return sha256(b"".join(sorted(tips))).digest()
+
+
+def _holds(ids: bytes, oid: ObjectId) -> bool:
+    count = len(ids) // OID_BYTES
+    place = bisect_left(range(count), oid, key=lambda number: ids[number * OID_BYTES : (number + 1) * OID_BYTES])
+    return place < count and ids[place * OID_BYTES : (place + 1) * OID_BYTES] == oid
+
+
 class Reachable:
     """Answers whether ids are behind visible refs, looking at what is newest first and stopping at the answer."""
 
-    def __init__(self, graph: CommitGraph, store: ObjectStore, visible: VisibleRefs, tree_limit: int) -> None:
+    def __init__(
+        self,
+        graph: CommitGraph,
+        store: ObjectStore,
+        visible: VisibleRefs,
+        tree_limit: int,
+        memory: ReachableMemory | None = None,
+    ) -> None:
         self._graph = graph
         self._store = store
         self._tree_limit = tree_limit
+        self._memory = memory
         self._tips = set(visible.refs.values())
         self._peeled = {oid for name, oid in visible.peeled.items() if name in visible.refs}
 
@@ -118,27 +177,37 @@ class Reachable:
             return sought
         return sought.difference(*(self._graph.peel(oid).tags for oid in self._tips))
 
-    def _without(self, sought: Collection[ObjectId]) -> set[ObjectId]:
+    def _without(self, sought: set[ObjectId]) -> set[ObjectId]:
         """Those trees and blobs of *sought* that are in no visible commit."""
-        left = set(sought)
-        if not left:
-            return left
+        if not sought:
+            return sought
+        known = self._memory.lacking(self._tips, sought) if self._memory else None
+        return self._search(sought) if known is None else known
+
+    def _search(self, sought: set[ObjectId]) -> set[ObjectId]:
         ends = self._ends()
-        left.difference_update(ends)
+        left = sought.difference(ends)
         memo = TreeMemo(self._store, _MEMO_IDS)
-        seen: set[ObjectId] = set()
+        trees: set[ObjectId] = set()
+        others = {oid for oid in ends if self._store.kind(oid) is Kind.BLOB}
         for root in self._root_trees(ends):
-            level = {root} - seen
-            while level and left:
-                seen |= level
-                left -= level
-                if len(seen) > self._tree_limit:
-                    raise SearchTooLong(next(iter(left or level)))
+            level = {root} - trees
+            while level:
+                trees |= level
+                if len(trees) > self._tree_limit:
+                    break
                 subtrees, blobs = memo.children(level)
-                left -= blobs
-                level = subtrees - seen
-            if not left:
-                break
+                others |= blobs
+                left -= level | blobs
+                level = subtrees - trees
+            if not left and (self._memory is None or len(trees) <= _PATIENCE_TREES):
+                return left
+            if len(trees) > self._tree_limit:
+                if left:
+                    raise SearchTooLong(next(iter(left)))
+                return left
+        if self._memory:
+            self._memory.remember(self._tips, trees | others)
         return left
 
     def _root_trees(self, ends: list[ObjectId]) -> Iterable[ObjectId]:
