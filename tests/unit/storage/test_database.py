@@ -223,6 +223,7 @@ def test_who_waits_too_long_for_another_process_is_told_so(
     sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PRAGMAS", ("PRAGMA busy_timeout = 20", "PRAGMA journal_mode = WAL"))
+    sqlite.close()  # connections that are made from now on wait for a shorter time
     other = sqlite3.connect(tmp_path / "gitserver.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
