@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from gitserver.config import Config, Unusable
 from gitserver.core.clock import Clock, SystemClock
 from gitserver.git.archive import ArchiveLimits
+from gitserver.git.fsck import FsckPolicy
 from gitserver.git.limits import PackLimits, PushLimits
 from gitserver.git.repository import GitStorage
 from gitserver.git.upload_request import UploadLimits
@@ -127,7 +128,10 @@ def _limits(config: Config) -> AccessLimits:
     git = config.git
     pack = PackLimits(pack_bytes=git.max_pack_bytes, blob_bytes=git.max_object_bytes, objects=git.max_objects)
     return AccessLimits(
-        push=PushLimits(commands=git.max_refs_per_push, pack=pack), upload=UploadLimits(), archive=ArchiveLimits()
+        push=PushLimits(commands=git.max_refs_per_push, pack=pack),
+        fsck=FsckPolicy(frozenset(git.fsck_ignore), frozenset(map(bytes.fromhex, git.fsck_skip))),
+        upload=UploadLimits(),
+        archive=ArchiveLimits(),
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, get_type_hints
 from urllib.parse import urlsplit
 
 from gitserver.core.errors import Invalid, Unavailable
+from gitserver.git.fsck import MESSAGE_IDS, UNREADABLE
 
 FILE_NAME = "gitserver.toml"
 
@@ -121,6 +122,20 @@ def _judge_database_url(url: str) -> None:
         raise ValueError("expected sqlite:////ABSOLUTE/PATH.db or postgresql+psycopg://USER:PASSWORD@HOST/NAME")
 
 
+def _judge_fsck_ids(message_ids: tuple[str, ...]) -> None:
+    for message_id in message_ids:
+        if message_id in UNREADABLE:
+            raise ValueError(f"{message_id} cannot be ignored: an object that breaks it cannot be read")
+        if message_id not in MESSAGE_IDS:
+            raise ValueError(f"git fsck knows no {message_id!r}; expected names like zeroPaddedFilemode")
+
+
+def _judge_object_ids(oids: tuple[str, ...]) -> None:
+    for oid in oids:
+        if not re.fullmatch(r"[0-9a-f]{40}", oid):
+            raise ValueError(f"expected object ids of 40 hexadecimal digits, found {oid!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
     """``[server]``."""
@@ -189,6 +204,8 @@ class GitSettings:
     max_objects: int = _between(1, 2**31)
     max_refs_per_push: int = _between(1, 1_000_000)
     longest_request_s: int = _between(10, 7 * 86_400)
+    fsck_ignore: tuple[str, ...] = _check(_judge_fsck_ids)
+    fsck_skip: tuple[str, ...] = _check(_judge_object_ids)
 
 
 @dataclass(frozen=True, kw_only=True)

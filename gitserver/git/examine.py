@@ -7,12 +7,15 @@ accepted, and maintenance keeps packs closed, so one look at each name answers f
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from gitserver.git.fsck import FsckRefused, check_object
+from gitserver.git.fsck import STRICT, FsckPolicy, FsckRefused, check_object
 from gitserver.git.gitmodules import check_gitattributes, check_gitmodules
 from gitserver.git.limits import PackLimits
 from gitserver.git.objects import OID_BYTES, Kind, ObjectId, commit_links, tag_links
 from gitserver.git.pack_format import PackDamaged
 from gitserver.git.pack_scan import PackTable
+
+# Id, kind and bytes; the bytes None where the file is too large to be looked at.
+SpecialBlob = tuple[ObjectId, Kind, bytes | None]
 
 
 class Held(Protocol):
@@ -30,8 +33,8 @@ class Held(Protocol):
 class Examination:
     """Collects what commits, trees and tags name, checking each as it comes."""
 
-    def __init__(self, limits: PackLimits) -> None:
-        self._limits = limits
+    def __init__(self, limits: PackLimits, policy: FsckPolicy = STRICT) -> None:
+        self._limits, self._policy = limits, policy
         self._named: dict[Kind, set[bytes]] = {kind: set() for kind in Kind}
         self.gitmodules: set[bytes] = set()
         self.gitattributes: set[bytes] = set()
@@ -43,7 +46,7 @@ class Examination:
             FsckRefused: the object breaks a rule of git fsck.
             LimitReached: it has too many bytes of headers.
         """
-        links = check_object(kind, oid, data, self._limits)
+        links = check_object(kind, oid, data, self._limits, self._policy)
         if links:
             self._named[Kind.TREE].update(links.trees)
             self._named[Kind.BLOB].update(links.blobs)
@@ -88,19 +91,17 @@ def oids_by_kind(table: PackTable) -> dict[Kind, set[bytes]]:
 
 
 def check_special_blobs(
-    gitmodules: Iterable[tuple[ObjectId, Kind, bytes | None]],
-    gitattributes: Iterable[tuple[ObjectId, Kind, bytes | None]],
+    gitmodules: Iterable[SpecialBlob], gitattributes: Iterable[SpecialBlob], policy: FsckPolicy
 ) -> None:
     """Check the contents of ``.gitmodules`` and ``.gitattributes`` files.
 
-    Each comes as id, kind and bytes, the bytes None where the file is too large to be looked at.
-
     Raises:
-        FsckRefused: one of them breaks a rule of git fsck.
+        FsckRefused: one of them breaks a rule that is insisted on.
     """
     for check, files in ((check_gitmodules, gitmodules), (check_gitattributes, gitattributes)):
         for oid, kind, data in files:
-            finding = check(kind, data)
+            found = check(kind, data)
+            finding = policy.first(oid, iter([found] if found else []))
             if finding:
                 raise FsckRefused(oid, finding)
 

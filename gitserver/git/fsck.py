@@ -10,6 +10,7 @@ what Git calls info is let pass.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from gitserver.core.errors import Invalid
 from gitserver.git.dot_names import is_dotgit, is_gitattributes, is_gitmodules
@@ -42,6 +43,86 @@ class Finding:
     what: str
 
 
+# Without these an object cannot even be read; the first two are fatal to Git as well.
+UNREADABLE = frozenset(
+    (
+        "nulInHeader",
+        "unterminatedHeader",
+        "badTree",
+        "missingTree",
+        "badTreeSha1",
+        "badParentSha1",
+        "missingObject",
+        "badObjectSha1",
+        "missingTypeEntry",
+        "missingType",
+        "badType",
+    )
+)
+
+
+MESSAGE_IDS = UNREADABLE | frozenset(
+    (
+        "badDate",
+        "badDateOverflow",
+        "badEmail",
+        "badName",
+        "badTimezone",
+        "missingAuthor",
+        "missingCommitter",
+        "missingEmail",
+        "missingNameBeforeEmail",
+        "missingSpaceBeforeDate",
+        "missingSpaceBeforeEmail",
+        "missingTag",
+        "missingTagEntry",
+        "multipleAuthors",
+        "nulInCommit",
+        "zeroPaddedDate",
+        "duplicateEntries",
+        "fullPathname",
+        "hasDot",
+        "hasDotdot",
+        "hasDotgit",
+        "nullSha1",
+        "treeNotSorted",
+        "zeroPaddedFilemode",
+        "gitmodulesBlob",
+        "gitmodulesLarge",
+        "gitmodulesName",
+        "gitmodulesPath",
+        "gitmodulesSymlink",
+        "gitmodulesUpdate",
+        "gitmodulesUrl",
+        "gitattributesBlob",
+        "gitattributesLarge",
+        "gitattributesLineLength",
+    )
+)
+
+
+@dataclass(frozen=True)
+class FsckPolicy:
+    """Which rules are not insisted on, so that old histories can be pushed.
+
+    Source: git-config(1), ``receive.fsck.<msg-id>`` and ``receive.fsck.skipList``.
+    """
+
+    ignored: frozenset[str] = frozenset()  # message ids, as Git spells them; those of UNREADABLE have no effect
+    skipped: frozenset[bytes] = frozenset()  # ids of objects that may break any rule
+
+    def first(self, oid: ObjectId, findings: Iterator[Finding]) -> Finding | None:
+        """The first of *findings* about *oid* that is not ignored."""
+        skipped = oid in self.skipped
+        for finding in findings:
+            if finding.message_id in UNREADABLE or not (skipped or finding.message_id in self.ignored):
+                return finding
+        return None
+
+
+STRICT = FsckPolicy()
+
+
 @dataclass
 class TreeLinks:
     """What a tree names, sorted by what it takes them to be."""
@@ -55,26 +136,25 @@ class TreeLinks:
 # --- commits and tags ---------------------------------------------------------------------------------------------
 
 
-def check_commit(data: bytes, limits: PackLimits) -> Finding | None:
-    """The first rule that a commit breaks, or None."""
-    return _headers(data, limits) or next(_commit(data), None)
+def check_commit(data: bytes, limits: PackLimits) -> Iterator[Finding]:
+    """The rules that a commit breaks."""
+    return chain(_headers(data, limits), _commit(data))
 
 
-def check_tag(data: bytes, limits: PackLimits) -> Finding | None:
-    """The first rule that an annotated tag breaks, or None."""
-    return _headers(data, limits) or next(_tag(data), None)
+def check_tag(data: bytes, limits: PackLimits) -> Iterator[Finding]:
+    """The rules that an annotated tag breaks."""
+    return chain(_headers(data, limits), _tag(data))
 
 
-def _headers(data: bytes, limits: PackLimits) -> Finding | None:
+def _headers(data: bytes, limits: PackLimits) -> Iterator[Finding]:
     end = data.find(b"\n\n")
     header = data if end < 0 else data[: end + 1]
     if len(header) > limits.header_bytes:
         raise LimitReached(f"an object has {len(header)} bytes of headers; at most {limits.header_bytes} are taken")
     if b"\0" in header:
-        return Finding("nulInHeader", "unterminated header: NUL at offset " + str(header.index(b"\0")))
-    if end < 0 and not data.endswith(b"\n"):
-        return Finding("unterminatedHeader", "unterminated header")
-    return None
+        yield Finding("nulInHeader", f"unterminated header: NUL at offset {header.index(0)}")
+    elif end < 0 and not data.endswith(b"\n"):
+        yield Finding("unterminatedHeader", "unterminated header")
 
 
 _TREE_LINE = re.compile(rb"[0-9a-fA-F]{40}\n")
@@ -206,22 +286,18 @@ _SOUND = re.compile(rb"(?:(?:100644|100755|120000|40000|160000) [^\0/]+\0(?!\0{2
 _ODD_NAME = re.compile(rb" (?:\.{1,2}\0|[^\0]*\\)|\.[gG]|~[1-9]|\xe2\x80|\xe2\x81|\xef\xbb")
 
 
-def check_tree(data: bytes) -> tuple[Finding | None, TreeLinks]:
-    """The first rule that a tree breaks, or None; and what the tree names."""
+def check_tree(data: bytes) -> tuple[Iterator[Finding], TreeLinks]:
+    """The rules that a tree breaks; and what the tree names, which is complete once those have been looked at."""
     links = TreeLinks()
-    if not data:
-        return None, links
     if not _SOUND.fullmatch(data):
-        finding = next(_odd_tree(data, links), None)
-        return finding, links
+        return _odd_tree(data, links), links
     entries = _ENTRIES.findall(data)
     names = [name + b"/" if mode == b"40000" else name for mode, name, _ in entries]
     if _ODD_NAME.search(data) or names != sorted(names) or _twins(names):
-        finding = next(_odd_tree(data, links), None)
-        return finding, links
+        return _odd_tree(data, links), links
     links.trees = [oid for mode, _, oid in entries if mode == b"40000"]
     links.blobs = [oid for mode, _, oid in entries if mode[:2] in (b"10", b"12")]
-    return None, links
+    return iter(()), links
 
 
 def _twins(names: list[bytes]) -> bool:
@@ -281,18 +357,21 @@ def _is_directory(mode: int) -> bool:
     return mode & 0o170000 == MODE_TREE
 
 
-def check_object(kind: Kind, oid: ObjectId, data: bytes, limits: PackLimits) -> TreeLinks | None:
+def check_object(
+    kind: Kind, oid: ObjectId, data: bytes, limits: PackLimits, policy: FsckPolicy = STRICT
+) -> TreeLinks | None:
     """Check a commit, tree or tag; tell what a tree names.
 
     Raises:
-        FsckRefused: it breaks a rule.
+        FsckRefused: it breaks a rule that is insisted on.
         LimitReached: it has too many bytes of headers.
     """
     links = None
     if kind is Kind.TREE:
-        finding, links = check_tree(data)
+        findings, links = check_tree(data)
     else:
-        finding = check_commit(data, limits) if kind is Kind.COMMIT else check_tag(data, limits)
+        findings = check_commit(data, limits) if kind is Kind.COMMIT else check_tag(data, limits)
+    finding = policy.first(oid, findings)
     if finding:
         raise FsckRefused(oid, finding)
     return links

@@ -10,9 +10,10 @@ from hashlib import sha1, sha256
 from zlib import compress
 
 from gitserver.core.errors import Conflict
-from gitserver.git.examine import Examination, check_special_blobs
+from gitserver.git.examine import Examination, SpecialBlob, check_special_blobs
+from gitserver.git.fsck import STRICT, FsckPolicy
 from gitserver.git.limits import PackLimits
-from gitserver.git.objects import OID_BYTES, Kind, ObjectId
+from gitserver.git.objects import OID_BYTES, ObjectId
 from gitserver.git.pack_format import HEADER_BYTES, entry_header, pack_header
 from gitserver.git.pack_index import build_index
 from gitserver.git.pack_resolve import DeltaResolver
@@ -41,13 +42,14 @@ class IncomingPack:
         held: what the repository holds already.
         spool: where the pack waits; closed together with this.
         limits: the caps.
+        policy: which rules of git fsck are not insisted on.
     """
 
-    def __init__(self, held: ObjectStore, spool: Spool, limits: PackLimits) -> None:
-        self._held, self._spool, self._limits = held, spool, limits
+    def __init__(self, held: ObjectStore, spool: Spool, limits: PackLimits, policy: FsckPolicy = STRICT) -> None:
+        self._held, self._spool, self._limits, self._policy = held, spool, limits, policy
         self._table = PackTable()
         self._header = b""
-        self._examination = Examination(limits)
+        self._examination = Examination(limits, policy)
         self.object_count = 0
         self.pack_bytes = 0
         self.absent: list[ObjectId] = []  # what the pack's objects name and nobody has
@@ -143,7 +145,9 @@ class IncomingPack:
         self.absent = list(self._examination.absent(self._table, self._held))
         if not self.absent:
             check_special_blobs(
-                self._special(self._examination.gitmodules), self._special(self._examination.gitattributes)
+                self._special(self._examination.gitmodules),
+                self._special(self._examination.gitattributes),
+                self._policy,
             )
 
     def _refuse_collisions(self) -> None:
@@ -152,7 +156,7 @@ class IncomingPack:
             if oid in self._held and not _same(self._held, self._came, oid):
                 raise ObjectCollision(oid)
 
-    def _special(self, oids: Iterable[bytes]) -> Iterator[tuple[ObjectId, Kind, bytes | None]]:
+    def _special(self, oids: Iterable[bytes]) -> Iterator[SpecialBlob]:
         for name in sorted(oids):
             oid = ObjectId(name)
             if self.objects.size(oid) > _SPECIAL_FILE_BYTES:

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from gitserver.core.errors import Failure
 from gitserver.git import ref_names
+from gitserver.git.fsck import FsckPolicy
 from gitserver.git.ingest import IncomingPack
 from gitserver.git.limits import PushLimits
 from gitserver.git.objects import ZERO_OID, ObjectId
@@ -81,6 +82,7 @@ class ReceivePack:
         finish: called in the transaction.
         rules: what the repository lets nobody do.
         limits: the caps.
+        policy: which rules of git fsck are not insisted on.
         spool_directory: where a large pack waits, sealed.
         version: the protocol version asked for; receive-pack knows 0 and 1.
     """
@@ -94,12 +96,13 @@ class ReceivePack:
         finish: Finish,
         rules: PushRules,
         limits: PushLimits,
+        policy: FsckPolicy,
         spool_directory: Path,
         version: int,
     ) -> None:
         self._storage, self._repository, self._database = storage, repository, database
         self._judge, self._finish, self._rules, self._limits = judge, finish, rules, limits
-        self._spool_directory, self._version = spool_directory, version
+        self._policy, self._spool_directory, self._version = policy, spool_directory, version
         self._refused: dict[RefUpdate, str] = {}
 
     def advertise(self) -> Iterator[bytes]:
@@ -164,7 +167,7 @@ class ReceivePack:
         """Do what can be done of *request*; the reason if nothing could be, or None."""
         self._refused = self._verdicts(request)
         spool = Spool(self._spool_directory, self._limits.spool_memory_bytes)
-        with closing(IncomingPack(self._repository.objects, spool, self._limits.pack)) as incoming:
+        with closing(IncomingPack(self._repository.objects, spool, self._limits.pack, self._policy)) as incoming:
             trouble = None
             if request.brings_pack:
                 trouble = yield from self._receive(incoming, request, packets)

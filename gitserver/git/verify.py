@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from gitserver.core.errors import Failure
 from gitserver.git.examine import Examination
+from gitserver.git.fsck import MESSAGE_IDS, FsckPolicy
 from gitserver.git.limits import GIB, PackLimits
 from gitserver.git.objects import Kind
 from gitserver.git.pack_resolve import DeltaResolver
@@ -43,7 +44,7 @@ def verify_repository(repository: Repository) -> Iterator[str]:
 
 
 def _pack(pack: Pack, objects: ObjectStore) -> Iterator[str]:
-    examination = Examination(_UNLIMITED)
+    examination = Examination(_UNLIMITED, FsckPolicy(ignored=MESSAGE_IDS))
     scanner = PackScanner(_Stream(pack), _ignore, examination.examine, _UNLIMITED)
     table = scanner.scan()
     alone = ObjectStore(())  # a stored pack leans on no other

@@ -15,6 +15,7 @@ from gitserver.core.arn import Arn
 from gitserver.core.caller import Caller
 from gitserver.core.ids import RepositoryId
 from gitserver.git.archive import ArchiveLimits, UploadArchive
+from gitserver.git.fsck import FsckPolicy
 from gitserver.git.limits import PushLimits
 from gitserver.git.protocol import Reader, printable
 from gitserver.git.receive import ReceivePack
@@ -55,6 +56,7 @@ class AccessLimits:
     """What one conversation may cost."""
 
     push: PushLimits
+    fsck: FsckPolicy
     upload: UploadLimits
     archive: ArchiveLimits
 
@@ -115,6 +117,7 @@ class GitAccess:
             push.finish,
             view.rules,
             self._limits.push,
+            self._limits.fsck,
             self._spool_directory,
             version,
         )

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from gitserver.core.clock import SystemClock
 from gitserver.core.ids import AccountId, RepositoryId, new_repository_id
+from gitserver.git.fsck import STRICT, FsckPolicy
 from gitserver.git.limits import PushLimits
 from gitserver.git.protocol import PacketReader, protocol_version
 from gitserver.git.receive import ReceivePack
@@ -46,6 +47,7 @@ class Depot:
     directory: Path
     blobs: MemoryBlobStore = field(default_factory=MemoryBlobStore)
     limits: PushLimits = field(default_factory=PushLimits)
+    policy: FsckPolicy = STRICT
     rules: PushRules = field(default_factory=PushRules)
     judge: Callable[[RefUpdate], str | None] = lambda change: None
     before_finish: Callable[[], None] = lambda: None
@@ -68,6 +70,7 @@ class Depot:
             self._finish,
             self.rules,
             self.limits,
+            self.policy,
             self.directory,
             version,
         )
@@ -125,7 +128,9 @@ class Depot:
                 conversation.close()
 
 
-def git(*arguments: str | Path, cwd: Path | None = None, stdin: bytes | None = None, check: bool = True, **env: str) -> str:
+def git(
+    *arguments: str | Path, cwd: Path | None = None, stdin: bytes | None = None, check: bool = True, **env: str
+) -> str:
     """Run git, away from the machine's own configuration; its output, both kinds."""
     environment = {
         "PATH": os.environ["PATH"],

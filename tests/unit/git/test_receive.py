@@ -9,6 +9,7 @@ from random import randbytes
 import pytest
 
 from gitserver.core.errors import Unavailable
+from gitserver.git.fsck import FsckPolicy
 from gitserver.git.limits import MIB, PackLimits, PushLimits
 from gitserver.git.objects import ZERO_OID, Kind, ObjectId, object_id
 from gitserver.git.pack_format import entry_header, pack_header
@@ -408,6 +409,36 @@ def test_what_is_not_git_is_answered_with_an_error_packet(depot: Depot) -> None:
 
     conversation.close()
     assert answer.startswith(b"0021ERR bad packet length")
+
+
+def old_tree() -> tuple[bytes, ObjectId, bytes]:
+    """A pack with a mode that early tools wrote, its commit's id, and the tree's id."""
+    tree = b"040000 sub\0" + EMPTY_TREE_ID
+    oid = object_id(Kind.TREE, tree)
+    data = commit_object(oid)
+    return pack(EMPTY_TREE, (Kind.TREE, tree), (Kind.COMMIT, data)), object_id(Kind.COMMIT, data), oid
+
+
+def test_an_old_history_is_refused_by_the_rule_it_breaks(depot: Depot) -> None:
+    body, oid, tree = old_tree()
+
+    lines = push(depot, create(MAIN, oid), body=body)
+
+    assert lines[0] == (f"unpack object {tree.hex()}: zeroPaddedFilemode: contains zero-padded file modes")
+
+
+def test_an_old_history_is_taken_where_the_rule_is_ignored(depot: Depot) -> None:
+    body, oid, _ = old_tree()
+    depot.policy = FsckPolicy(ignored=frozenset(["zeroPaddedFilemode"]))
+
+    assert push(depot, create(MAIN, oid), body=body) == ["unpack ok", "ok refs/heads/main"]
+
+
+def test_a_single_old_object_can_be_let_through(depot: Depot) -> None:
+    body, oid, tree = old_tree()
+    depot.policy = FsckPolicy(skipped=frozenset([tree]))
+
+    assert push(depot, create(MAIN, oid), body=body) == ["unpack ok", "ok refs/heads/main"]
 
 
 def test_everything_stored_verifies(depot: Depot, url: str, work: Path) -> None:
