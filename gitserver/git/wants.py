@@ -106,8 +106,12 @@ def _digest(tips: set[ObjectId]) -> bytes:
 
 def _holds(ids: bytes, oid: ObjectId) -> bool:
     count = len(ids) // OID_BYTES
-    place = bisect_left(range(count), oid, key=lambda number: ids[number * OID_BYTES : (number + 1) * OID_BYTES])
-    return place < count and ids[place * OID_BYTES : (place + 1) * OID_BYTES] == oid
+    place = bisect_left(range(count), oid, key=lambda number: _nth(ids, number))
+    return place < count and _nth(ids, place) == oid
+
+
+def _nth(ids: bytes, number: int) -> ObjectId:
+    return ObjectId(ids[number * OID_BYTES : (number + 1) * OID_BYTES])
 
 
 class Reachable:

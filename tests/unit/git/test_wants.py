@@ -64,7 +64,7 @@ def test_a_second_search_reads_nothing(origin: Origin, monkeypatch: pytest.Monke
 
 def test_the_memory_is_bounded_and_forgets_the_oldest() -> None:
     memory = ReachableMemory(room_ids=5)
-    tips = [{ObjectId(bytes([number] * 20))} for number in range(3)]
+    tips = [{ObjectId(bytes([number] * 20))} for number in (7, 8, 9)]
     behind = {ObjectId(bytes([number, 0] * 10)) for number in range(2)}
     for tip in tips:
         memory.remember(tip, behind)
