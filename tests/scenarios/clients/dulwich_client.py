@@ -1,0 +1,27 @@
+"""Dulwich's own client, over urllib3 and over OpenSSH's client."""
+
+import sys
+from pathlib import Path
+
+from tests.scenarios.clients.client import Driven
+
+
+class Dulwich(Driven):
+    """Dulwich's porcelain."""
+
+    name = "dulwich"
+
+    @staticmethod
+    def version() -> str:
+        import dulwich
+
+        return "Dulwich " + ".".join(map(str, dulwich.__version__))
+
+    def program(self) -> list[str | Path]:
+        return [sys.executable, Path(__file__).with_name("dulwich_driver.py")]
+
+    def environment(self) -> dict[str, str]:
+        """Dulwich reads the authority from git's configuration, and OpenSSH's options from ``GIT_SSH_COMMAND``."""
+        ours = self.house.home / "dulwich.gitconfig"
+        ours.write_text((self.house.home / ".gitconfig").read_text() + f"[http]\n\tsslCAInfo = {self.house.ca_file}\n")
+        return {"GIT_CONFIG_GLOBAL": str(ours)}

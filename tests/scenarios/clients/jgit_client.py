@@ -1,0 +1,73 @@
+"""JGit's command line, over Java's TLS and, through ``GIT_SSH``, over OpenSSH's client."""
+
+import shlex
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from tests.scenarios.clients.client import Client, Said
+
+_JARS = Path("/usr/share/java")
+# Debian's command leaves out one jar that its own main class needs, and the logger's plug.
+_MISSING_JARS = ("org.eclipse.jgit.lfs.jar", "slf4j-api.jar", "slf4j-nop.jar", "gson.jar")
+_ALL = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+_STORE_PASSWORD = "changeit"  # noqa: S105  it guards a public certificate
+
+
+class JGit(Client):
+    """Debian's jgit-cli."""
+
+    name = "jgit"
+    cannot: ClassVar[Mapping[str, str]] = {
+        "shallow": "JGit before 6.5 has no shallow clones",
+    }
+
+    @staticmethod
+    def version() -> str:
+        done = subprocess.run(
+            ["jgit", "version"], env={"PATH": "/usr/bin:/bin", **_class_path()}, capture_output=True, text=True
+        )
+        return done.stdout.strip().replace("jgit version", "JGit")
+
+    def clone(self, url: str, directory: Path, *, depth: int = 0) -> Said:
+        return self._jgit("clone", url, str(directory))
+
+    def fetch(self, directory: Path, *, depth: int = 0) -> Said:
+        return self._jgit("fetch", "origin", *_ALL, cwd=directory)
+
+    def push(self, directory: Path, *refspecs: str, force: bool = False) -> Said:
+        said = self._jgit("push", *(["--force"] if force else []), "origin", *refspecs, cwd=directory)
+        refused = any(line.startswith(" ! ") for line in said.text.splitlines())  # the program ends with 0 all the same
+        return Said(1, said.text) if refused else said
+
+    def list_refs(self, url: str) -> Said:
+        return self._jgit("ls-remote", url)
+
+    def _jgit(self, *arguments: str, cwd: Path | None = None) -> Said:
+        java = ["-Xshare:auto", "-XX:TieredStopAtLevel=1", f"-Duser.home={self.house.home}", "-Dfile.encoding=UTF-8"]
+        java += [f"-Djavax.net.ssl.trustStore={self._trust_store()}"]
+        java += [f"-Djavax.net.ssl.trustStorePassword={_STORE_PASSWORD}"]
+        environment = {**_class_path(), "JAVA_TOOL_OPTIONS": " ".join(java), "GIT_SSH": str(self._ssh())}
+        return self.run(["jgit", *arguments], cwd=cwd, environment=environment)
+
+    def _trust_store(self) -> Path:
+        """A Java key store with the house's certificate authority in it."""
+        store = self.house.home / "trust.p12"
+        if not store.exists():
+            command = ["keytool", "-importcert", "-noprompt", "-alias", "house", "-file", str(self.house.ca_file)]
+            command += ["-keystore", str(store), "-storetype", "PKCS12", "-storepass", _STORE_PASSWORD]
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
+        return store
+
+    def _ssh(self) -> Path:
+        """A program that JGit runs as ssh; its own SSH client knows none of today's algorithms."""
+        program = self.house.home / f"ssh-{self.key.id}"
+        if not program.exists():
+            program.write_text(f'#!/bin/sh\nexec ssh {shlex.join(self.house.ssh_options(self.key))} "$@"\n')
+            program.chmod(0o700)
+        return program
+
+
+def _class_path() -> dict[str, str]:
+    return {"JGIT_CLASSPATH": ":".join(str(_JARS / name) for name in _MISSING_JARS)}
