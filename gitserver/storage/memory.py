@@ -140,8 +140,8 @@ class MemoryKeyring:
 
     def rotate(self, key_id: str) -> None:
         """See KeyProvider."""
-        versions = self._versions(key_id)
         with self._lock:
+            versions = self._versions(key_id)
             self._keys[key_id] = {**versions, max(versions) + 1: secrets.token_bytes(KEY_BYTES)}
 
     def destroy(self, key_id: str) -> None:
