@@ -19,6 +19,7 @@ class Negotiation:
         self._store = store
         self._theirs: set[ObjectId] = set()  # common commits and their parents
         self._oldest = 0  # committer date of the oldest common commit
+        self._failed_with = 0  # how much was common when it was last found not to be enough
         self._unanswered: list[ObjectId] | None = None  # wanted commits not seen to lead to something common
         self._wants = list(wants)
 
@@ -38,13 +39,15 @@ class Negotiation:
 
     def is_enough(self) -> bool:
         """Whether every wanted commit leads to something common, so that more haves would say little."""
-        if not self.common:
+        if len(self.common) == self._failed_with:
             return False
         if self._unanswered is None:
             ends = [self._graph.peel(oid) for oid in self._wants]
             self._unanswered = [end.oid for end in ends if end.kind is Kind.COMMIT]
         while self._unanswered and self._leads_to_common(self._unanswered[-1]):
             self._unanswered.pop()
+        if self._unanswered:
+            self._failed_with = len(self.common)
         return not self._unanswered
 
     def _leads_to_common(self, tip: ObjectId) -> bool:
