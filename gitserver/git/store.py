@@ -1,11 +1,13 @@
 """The objects of one repository, as they stood when it was opened.
 
-Packs are looked through newest first, since what was pushed last is asked for most. Bases of deltas are kept in a
+Many small packs are looked up together, then the few large ones one by one; an object that is in several packs is
+always found in the same one. Bases of deltas are kept in a
 small cache, so that reading along a chain, or many objects near each other, does not begin anew each time.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from threading import Lock
 
 from gitserver.git.objects import Kind, ObjectId, ObjectMissing
@@ -14,6 +16,7 @@ from gitserver.git.packs import Entry, Pack
 
 _BASE_CACHE_BYTES = 24 << 20
 _WHOLE_BYTES = 1 << 20
+_SMALL_PACK_OBJECTS = 256
 
 
 class ObjectStore:
@@ -22,7 +25,8 @@ class ObjectStore:
     def __init__(self, packs: Sequence[Pack]) -> None:
         self.packs = packs
         self._bases = _BaseCache(_BASE_CACHE_BYTES)
-        self._last = packs[0] if packs else None
+        self._small = [pack for pack in packs if pack.object_count <= _SMALL_PACK_OBJECTS]
+        self._large = [pack for pack in packs if pack.object_count > _SMALL_PACK_OBJECTS]
 
     def __contains__(self, oid: ObjectId) -> bool:
         return self._find(oid) is not None
@@ -92,18 +96,22 @@ class ObjectStore:
         return found
 
     def _find(self, oid: ObjectId) -> tuple[Pack, int] | None:
-        last = self._last
-        if last is not None:
-            position = last.index.find(oid)
+        found = self._in_small.get(oid)
+        if found is not None:
+            return found
+        for pack in self._large:
+            position = pack.index.find(oid)
             if position is not None:
-                return last, position
-        for pack in self.packs:
-            if pack is not last:
-                position = pack.index.find(oid)
-                if position is not None:
-                    self._last = pack
-                    return pack, position
+                return pack, position
         return None
+
+    @cached_property
+    def _in_small(self) -> dict[ObjectId, tuple[Pack, int]]:
+        places: dict[ObjectId, tuple[Pack, int]] = {}
+        for pack in reversed(self._small):
+            for position, oid in enumerate(pack.index.oids()):
+                places[oid] = pack, position
+        return places
 
     def _read_at(self, pack: Pack, offset: int) -> bytes:
         chain: list[Entry] = []

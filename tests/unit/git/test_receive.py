@@ -454,3 +454,23 @@ def test_everything_stored_verifies(depot: Depot, url: str, work: Path) -> None:
 
     repository.close()
     assert problems == []
+
+
+def test_an_object_that_is_in_many_packs_is_found_in_one(depot: Depot, url: str, work: Path, tmp_path: Path) -> None:
+    text = "".join(f"line {number}\n" for number in range(400))
+    for number in range(8):  # each push brings what the one before brought, since the client is not told of it
+        commit(work, str(number), a=text + str(number), b=text * 2 + str(number))
+        git("push", url, f"main:refs/heads/b{number}", cwd=work)
+    git("repack", "-adfq", "--depth=50", cwd=work)
+    conversation = depot.receive_pack()
+    git("pack-objects", "--all", "--delta-base-offset", "-q", tmp_path / "all", cwd=work)
+    everything = next(tmp_path.glob("all-*.pack")).read_bytes()
+    head = ObjectId(bytes.fromhex(git("rev-parse", "HEAD", cwd=work)))
+    assert b"ok refs/heads/all" in b"".join(
+        conversation.answer(request(create("refs/heads/all", head), body=everything), stateless=True)
+    )
+    conversation.close()
+
+    git("clone", "-q", "--mirror", url, tmp_path / "clone")
+
+    assert git("fsck", "--full", "--strict", cwd=tmp_path / "clone") == ""
