@@ -77,6 +77,9 @@ class Talk:
             while left:
                 yield PIECE[:left]
                 left -= min(left, len(PIECE))
+        elif kind == "sink":
+            while stream.read(2**18):
+                pass
         elif kind == "up":
             digest = hashlib.sha256()
             try:
