@@ -23,6 +23,7 @@ from gitserver.git.refs import RefUpdate, RepositoryGone
 from gitserver.git.repository import GitStorage, Repository
 from gitserver.git.upload import UploadPack
 from gitserver.git.upload_request import UploadLimits
+from gitserver.git.wants import ReachableMemory
 from gitserver.iam.authorize import AccessDenied, Authorizer
 from gitserver.journal.journal import Journal
 from gitserver.repos.events import RefChange, RefsUpdated, RepositoryRead
@@ -77,6 +78,7 @@ class GitAccess:
         self._database, self._git, self._repositories = database, git, repositories
         self._authorizer, self._journal = authorizer, journal
         self._limits, self._spool_directory = limits, spool_directory
+        self._reachable = ReachableMemory()
 
     def upload_pack(self, caller: Caller, name: str, version: int) -> Conversation:
         """Fetch from a repository.
@@ -86,7 +88,7 @@ class GitAccess:
             RepositoryDoesNotExist: there is none of that name.
         """
         repository = self._open_to_read(caller, name, "git-upload-pack")
-        return UploadPack(repository, version, self._limits.upload)
+        return UploadPack(repository, version, self._limits.upload, self._reachable)
 
     def upload_archive(self, caller: Caller, name: str) -> Conversation:
         """Take an archive of a repository.
