@@ -98,7 +98,8 @@ def _cpu_s(pid: int) -> float:
 def _door(home: Path, key: Key) -> Iterator[tuple[list[str], int]]:
     command = [sys.executable, "-m", "tests.bench.ssh_bulk", "--serve", str(home)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout and process.stdin
+        assert process.stdout
+        assert process.stdin
         port = int(process.stdout.readline())
         yield _ssh(home, key, port, "git"), process.pid
         process.stdin.close()

@@ -8,6 +8,7 @@ every private attribute of paramiko that is touched here and in :mod:`gitserver.
 import io
 import logging
 import socket
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -32,6 +33,8 @@ WINDOW_BYTES = 2**21
 PACKET_BYTES = 2**15
 MAX_PACKET_BYTES = 2**18  # as OpenSSH; the largest thing read into memory before it is authenticated
 MAX_VERSION_BYTES = 255  # RFC 4253 section 4.2
+MAX_HELD = 256  # answers waiting for new keys
+LAST_KEX_MESSAGE = 49  # RFC 4253 section 7: numbers up to it belong to the transport
 WIRE_LOG = "gitserver.transports.ssh.wire"
 
 
@@ -79,6 +82,7 @@ class GitTransport(paramiko.Transport):
         super().__init__(sock, WINDOW_BYTES, PACKET_BYTES, packetizer_class=packetizer)
         self.attempts = attempts
         self.auth_handler: PublicKeyHandler | None = None
+        self._held: list[Any] = []  # answers that have to wait for new keys; touched by this thread alone
         self.set_log_channel(WIRE_LOG)
         for key in keys:
             self.add_server_key(_private_key(key))
@@ -94,7 +98,32 @@ class GitTransport(paramiko.Transport):
     def _parse_newkeys(self, m: Any) -> None:
         if self.auth_handler is None:
             self.auth_handler = PublicKeyHandler(self)
+        held, self._held = self._held, []
+        for message in held:  # our own new keys are in use already, and nobody else sends before the line below
+            super()._send_message(message)
         super()._parse_newkeys(m)
+
+    def _send_message(self, data: Any) -> None:
+        """Send, or hold what RFC 4253 section 7.1 forbids between our KEXINIT and our new keys.
+
+        paramiko answers a channel request that crosses its own KEXINIT at once, which clients take for an attack.
+        """
+        if self.clear_to_send.is_set() or not self.initial_kex_done or data.asbytes()[0] <= LAST_KEX_MESSAGE:
+            super()._send_message(data)
+        else:
+            self._hold(data)
+
+    def _send_user_message(self, data: Any) -> None:
+        """As paramiko's, but the thread that has to exchange the keys does not wait for them."""
+        if threading.current_thread() is self and not self.clear_to_send.is_set():
+            self._hold(data)
+        else:
+            super()._send_user_message(data)
+
+    def _hold(self, data: Any) -> None:
+        if len(self._held) >= MAX_HELD:
+            raise paramiko.SSHException("the client goes on asking instead of exchanging keys")
+        self._held.append(data)
 
 
 class PublicKeyHandler(AuthHandler):
