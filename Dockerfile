@@ -19,7 +19,7 @@ ENV PATH=/opt/gitserver/bin:$PATH \
     GITSERVER_DATA=/var/lib/gitserver/data \
     GITSERVER_HTTPS_LISTEN=0.0.0.0:8443 \
     GITSERVER_SSH_LISTEN=0.0.0.0:2222
-USER gitserver
+USER 990:990
 VOLUME /var/lib/gitserver
 EXPOSE 8443 2222
 STOPSIGNAL SIGTERM
