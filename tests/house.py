@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,13 +78,21 @@ class Key:
 class House:
     """One server, and what a developer has at hand to use it."""
 
-    def __init__(self, root: Path, *, start: bool = True, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        start: bool = True,
+        settings: Mapping[str, str] | None = None,
+        init: Sequence[str] = (),
+    ) -> None:
         """Initialise a data directory below *root*, and start serving.
 
         Args:
             root: an empty directory, for everything: data, keys, logs, client's home.
             start: serve at once.
             settings: ``GITSERVER_SECTION_KEY`` variables for the server, such as ``{"GITSERVER_HTTPS_WORKERS": "1"}``.
+            init: more arguments for ``gitserver init``, such as ``["--database", URL]``.
         """
         self.root = root
         self.data = root / "data"
@@ -98,7 +106,7 @@ class House:
         self._credentials: dict[str, Credential] = {}
         self.home.mkdir(mode=0o700, parents=True)
         (self.home / ".gitconfig").write_text(_CLIENT_SETTINGS)
-        made = self.cli("init", "--account", ACCOUNT, "--json")
+        made = self.cli("init", "--account", ACCOUNT, "--json", *init)
         self.made: dict[str, Any] = json.loads(made.stdout)  # what `init --json` printed
         if start:
             self.start()
@@ -178,8 +186,12 @@ class House:
             raise
 
     def kill9(self) -> None:
-        """Kill every process of the server at once; return when all are gone."""
+        """Kill every process of the server at once; return when all are gone.
+
+        The services of this process are closed before: while anybody has the database open, SQLite need not recover.
+        """
         assert self._process is not None, "the server is not running"
+        self._close_services()
         process, self._process = self._process, None
         self._kill_session(process)
 
@@ -196,9 +208,7 @@ class House:
 
     def close(self) -> None:
         """End everything; for the fixture."""
-        if self._services is not None:
-            self._services.close()
-            self._services = None
+        self._close_services()
         if self._process is not None:
             self.stop()
 
@@ -345,6 +355,11 @@ class House:
         return self.git("rev-parse", "HEAD", cwd=directory).stdout.strip()
 
     # Private
+
+    def _close_services(self) -> None:
+        if self._services is not None:
+            self._services.close()
+            self._services = None
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-P", "-m", "gitserver", *arguments]

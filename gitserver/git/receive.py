@@ -37,7 +37,7 @@ from gitserver.git.push_request import PushRequest, read_request
 from gitserver.git.refs import RefMoved, RefsCollide, RefUpdate, bump, move_ref, settle_head
 from gitserver.git.repository import GitStorage, Repository
 from gitserver.git.rules import PushRules, broken_rule, peel
-from gitserver.storage.database import Database
+from gitserver.storage.database import CommitUncertain, Database
 from gitserver.storage.spool import Spool
 from gitserver.storage.vault import Blob
 
@@ -204,6 +204,8 @@ class ReceivePack:
             self._commit(request, wanted, incoming, blob)
         except _NothingMoves:
             self._refuse_rest(request)
+        except CommitUncertain as uncertain:
+            return str(uncertain)  # the pack may be in use; if it is not, it is swept
         except Failure as failure:
             self._discard(blob)
             return str(failure)

@@ -76,6 +76,16 @@ class DatabaseUnavailable(Unavailable):
         super().__init__(f"the database cannot be used now: {what}")
 
 
+class CommitUncertain(DatabaseUnavailable):
+    """The database failed in the middle of a commit: the change was made whole or not at all, and nobody knows which.
+
+    What the change points to must be kept: a log that was written but not flushed can make it true after a restart.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("it failed while the change was being written down; look whether it was made, then try again")
+
+
 class UnknownDatabase(Invalid):
     """The database URL names something we do not run on."""
 
@@ -136,11 +146,17 @@ class Database:
         Raises:
             DatabaseUnavailable: no connection, or no turn within ``BUSY_TIMEOUT_S``.
             DiskFull: the commit did not fit; nothing was written.
+            CommitUncertain: the commit failed otherwise; actions for after it are called in neither way.
         """
         session = Session(self._writing, expire_on_commit=False)
         try:
-            with self._turn(), _in_sentences(), session, session.begin():
+            with self._turn(), _in_sentences(), session:
+                session.begin()
                 yield session
+                session.flush()
+                _commit(session)
+        except CommitUncertain:
+            raise
         except BaseException:
             _run(session, _AFTER_ROLLBACK)
             raise
@@ -370,6 +386,15 @@ def _shown(error: BaseException | None) -> Unavailable | None:
     if state is not None and (state.startswith(_POSTGRESQL_TRANSIENT) or state == _POSTGRESQL_LOCK_TIMEOUT):
         return DatabaseUnavailable(f"PostgreSQL answered with error {state}; try again")
     return None
+
+
+def _commit(session: Session) -> None:
+    try:
+        session.commit()
+    except DBAPIError as failure:
+        if isinstance(_shown(failure.orig), DiskFull):
+            raise  # the last page, which makes the others count, was never written
+        raise CommitUncertain from failure
 
 
 def _run(session: Session, outcome: str) -> None:
