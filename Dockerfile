@@ -23,6 +23,6 @@ USER 990:990
 VOLUME /var/lib/gitserver
 EXPOSE 8443 2222
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["gitserver", "doctor", "--only", "doors"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["gitserver", "doctor", "--only", "ports"]
 ENTRYPOINT ["gitserver"]
 CMD ["serve", "--init"]

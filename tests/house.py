@@ -171,6 +171,8 @@ class House:
         self._ssh_port = ready.get("ssh", {}).get("port", 0)
         self._settings["GITSERVER_SERVER_PUBLIC_URL"] = f"https://localhost:{self._https_port}"
         self._settings["GITSERVER_SSH_PUBLIC_URL"] = f"ssh://localhost:{self._ssh_port}"
+        self._settings["GITSERVER_HTTPS_LISTEN"] = f"127.0.0.1:{self._https_port}"
+        self._settings["GITSERVER_SSH_LISTEN"] = f"127.0.0.1:{self._ssh_port}"
         self._write_known_hosts()
         return time.monotonic() - began
 
@@ -205,6 +207,15 @@ class House:
         """Every process of the running server: its id and command line."""
         assert self._process is not None, "the server is not running"
         return dict(_session(self._process.pid))
+
+    def cpu_s(self) -> float:
+        """The processor time that the server's living processes have taken: what a busy machine does not change."""
+        ticks = 0
+        for number in self.processes():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                fields = Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2].split()
+                ticks += sum(int(field) for field in fields[11:15])  # Source: proc(5): utime, stime, cutime, cstime
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
         """End everything; for the fixture."""

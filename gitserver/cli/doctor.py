@@ -16,7 +16,7 @@ _COLOUR = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 @json_option
 @config_option
 def doctor(config: Config, only: str | None, as_json: bool) -> int:
-    """Examine permissions, keys, database, blobs, disk, clock, TLS and both doors.
+    """Examine permissions, keys, database, blobs, disk, clock, TLS, ports and both doors by their public URLs.
 
     Each line is OK, WARN or FAIL; below a WARN or FAIL stands what to do. Ends with 1 if anything FAILed.
     """

@@ -58,12 +58,10 @@ def rotate(config: Config) -> None:
     What is stored stays as it is, and servers go on running. Older copies of the keys still open older backups; make
     a new copy now, and destroy the old ones when they are no longer needed.
     """
-    from gitserver.operations import locks
     from gitserver.storage.keyring import FileKeyring
 
     guard.check(config)
-    with locks.holding(config.key_directory):
-        version = FileKeyring(config.key_directory).rotate_master()
+    version = FileKeyring(config.key_directory).rotate_master()
     click.echo(f"The master key is now version {version}. Copy the keys again: gitserver keys backup FILE", err=True)
 
 

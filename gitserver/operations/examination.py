@@ -194,6 +194,22 @@ def _tls(config: Config) -> Iterator[Finding]:
         yield Finding("tls", "OK", f"for {host}, until {leaf.not_valid_after_utc:%Y-%m-%d}")
 
 
+def _ports(config: Config) -> Iterator[Finding]:
+    for door, text in (("https", config.https.listen), ("ssh", config.ssh.listen)):
+        address = parse_address(text)
+        if address.port == 0:
+            yield Finding("ports", "OK", f"{door} takes any free port, which is not known here")
+            continue
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - everywhere includes here
+        try:
+            socket.create_connection((host, address.port), PATIENCE_S).close()
+        except OSError as refused:
+            fix = f"start the server (gitserver serve), or correct {door}.listen"
+            yield Finding("ports", "FAIL", f"nothing listens on {address}: {refused.strerror or refused}", fix)
+        else:
+            yield Finding("ports", "OK", f"something listens on {address}")
+
+
 def _doors(config: Config) -> Iterator[Finding]:
     yield from _https_door(config)
     yield from _ssh_door(config)
@@ -207,6 +223,7 @@ CHECKS: dict[str, Check] = {
     "disk": _disk,
     "clock": _clock,
     "tls": _tls,
+    "ports": _ports,
     "doors": _doors,
 }
 
