@@ -22,6 +22,7 @@ class UploadLimits:
     shallow_lines: int = 100_000
     deepen_not_lines: int = 100
     ref_prefixes: int = 65_536  # more than that count as none, as in git
+    lines: int = 1_000_000  # arguments of one command, useless ones included
     server_options: int = 100
     object_info_ids: int = 10_000
     rounds: int = 10_000  # of negotiation, and of commands

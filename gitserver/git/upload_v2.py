@@ -3,7 +3,8 @@
 Source: gitprotocol-v2(5).
 """
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
 from gitserver.core.errors import TooMuch
@@ -55,7 +56,7 @@ def answer_v2(fetching: Fetching, reader: PacketReader) -> Iterator[bytes] | Non
     if command is None:
         return None
     name, has_arguments = command
-    arguments = list(_arguments(reader)) if has_arguments else []
+    arguments = _arguments(fetching, reader) if has_arguments else iter(())
     if name == b"ls-refs":
         return _ls_refs(fetching, arguments)
     if name == b"fetch":
@@ -92,10 +93,15 @@ def _command(fetching: Fetching, reader: PacketReader) -> tuple[bytes, bool] | N
     return name, line is DELIM
 
 
-def _arguments(reader: PacketReader) -> Iterator[bytes]:
+def _arguments(fetching: Fetching, reader: PacketReader) -> Iterator[bytes]:
+    """The lines up to the flush packet, one at a time: gzip makes a list of millions out of a few kilobytes."""
+    lines = 0
     while (line := reader.line()) is not FLUSH:
         if isinstance(line, Special):
             raise ProtocolError(f"expected a flush packet, found {line}")
+        lines += 1
+        if lines > fetching.limits.lines:
+            raise TooMuch(f"no more than {fetching.limits.lines} arguments may be sent")
         yield line
 
 
@@ -103,7 +109,7 @@ def _unexpected(line: bytes) -> ProtocolError:
     return ProtocolError(f"unexpected line: {printable(line[:200])!r}")
 
 
-def _ls_refs(fetching: Fetching, arguments: list[bytes]) -> Iterator[bytes]:
+def _ls_refs(fetching: Fetching, arguments: Iterator[bytes]) -> Iterator[bytes]:
     flags: set[bytes] = set()
     prefixes: list[bytes] = []
     for line in arguments:
@@ -111,18 +117,34 @@ def _ls_refs(fetching: Fetching, arguments: list[bytes]) -> Iterator[bytes]:
         if line in (b"peel", b"symrefs", b"unborn"):
             flags.add(line)
         elif word == b"ref-prefix" and space:
-            prefixes.append(value)
+            if len(prefixes) <= fetching.limits.ref_prefixes:
+                prefixes.append(value)
         else:
             raise _unexpected(line)
     if len(prefixes) > fetching.limits.ref_prefixes:
         prefixes = []
-    return _pieces(chain(_refs(fetching, flags, tuple(prefixes) or (b"",)), [FLUSH_PACKET]))
+    return _pieces(chain(_refs(fetching, flags, Prefixes(prefixes or [b""])), [FLUSH_PACKET]))
 
 
-def _refs(fetching: Fetching, flags: set[bytes], prefixes: tuple[bytes, ...]) -> Iterator[bytes]:
+class Prefixes:
+    """Beginnings of ref names. Whether a name has one of many is found as quickly as whether it has one of few."""
+
+    def __init__(self, prefixes: Iterable[bytes]) -> None:
+        self._ascending: list[bytes] = []  # none begins with another, so only the last one up to a name can begin it
+        for prefix in sorted(prefixes):
+            if not self._ascending or not prefix.startswith(self._ascending[-1]):
+                self._ascending.append(prefix)
+
+    def begin(self, name: bytes) -> bool:
+        """Whether *name* begins with one of them."""
+        place = bisect_right(self._ascending, name)
+        return place > 0 and name.startswith(self._ascending[place - 1])
+
+
+def _refs(fetching: Fetching, flags: set[bytes], prefixes: Prefixes) -> Iterator[bytes]:
     visible = fetching.visible
     symref = visible.symref
-    if symref is not None and b"HEAD".startswith(prefixes):
+    if symref is not None and prefixes.begin(b"HEAD"):
         target = b" symref-target:" + symref if b"symrefs" in flags else b""
         if visible.head is not None:
             yield pkt(b"%b HEAD%b\n" % (visible.head.hex().encode(), target))
@@ -130,7 +152,7 @@ def _refs(fetching: Fetching, flags: set[bytes], prefixes: tuple[bytes, ...]) ->
             yield pkt(b"unborn HEAD%b\n" % target)
     peeled = visible.peeled if b"peel" in flags else {}
     for name, oid in visible.refs.items():
-        if name.startswith(prefixes):
+        if prefixes.begin(name):
             end = peeled.get(name)
             attribute = b"" if end is None else b" peeled:" + end.hex().encode()
             yield pkt(b"%b %b%b\n" % (oid.hex().encode(), name, attribute))
@@ -141,7 +163,7 @@ def _pieces(lines: Iterator[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def _fetch(fetching: Fetching, arguments: list[bytes]) -> Iterator[bytes]:
+def _fetch(fetching: Fetching, arguments: Iterator[bytes]) -> Iterator[bytes]:
     request = _fetch_request(fetching, arguments)
     wanted_refs = _wanted_refs(fetching, request)
     fetching.reachable.require(request.wants)
@@ -163,7 +185,7 @@ _FLAGS = {
 }
 
 
-def _fetch_request(fetching: Fetching, arguments: list[bytes]) -> FetchRequest:
+def _fetch_request(fetching: Fetching, arguments: Iterator[bytes]) -> FetchRequest:
     request = FetchRequest(fetching.limits, side_band_bytes=SIDE_BAND_64K_BYTES)
     for line in arguments:
         word, space, value = line.partition(b" ")
@@ -233,7 +255,7 @@ def shallow_lines(edge: Boundary) -> Iterator[bytes]:
         yield pkt(b"unshallow " + oid.hex().encode())
 
 
-def _object_info(fetching: Fetching, arguments: list[bytes]) -> Iterator[bytes]:
+def _object_info(fetching: Fetching, arguments: Iterator[bytes]) -> Iterator[bytes]:
     oids: dict[ObjectId, None] = {}
     with_size = False
     for line in arguments:

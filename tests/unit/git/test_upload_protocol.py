@@ -1,6 +1,9 @@
 """Requests packet by packet: the answers of C git's server where it has one, and what strangers are refused."""
 
+import io
+import random
 import subprocess
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -12,6 +15,7 @@ from gitserver.git.protocol import AGENT, pkt
 from gitserver.git.repository import Repository
 from gitserver.git.upload import UploadPack
 from gitserver.git.upload_request import UploadLimits
+from gitserver.git.upload_v2 import Prefixes
 from tests.unit.git.upload_house import ENVIRONMENT, EPOCH, Origin
 
 
@@ -337,6 +341,42 @@ def test_every_cap_holds_with_a_clear_refusal(origin: Origin) -> None:
     for request in requests:
         assert b"ERR " in (said := ask(origin, request, 2, limits=limits))
         assert b"no more than 3" in said
+
+
+def test_many_useless_arguments_cost_no_memory_and_end(origin: Origin) -> None:
+    request = io.BytesIO(packets(b"command=fetch") + b"0001" + b"0008done" * 20_001 + b"0000")
+    talk = UploadPack(cast(Repository, origin.open()), 2, UploadLimits(lines=20_000))
+    tracemalloc.start()
+
+    said = b"".join(talk.answer(request, stateless=True))
+
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    talk.close()
+    assert b"ERR no more than 20000 arguments may be sent" in said
+    assert peak_bytes < 800_000  # as a list they would take 1.2 million
+
+
+def test_the_first_unknown_argument_ends_a_request(origin: Origin) -> None:
+    request = io.BytesIO(packets(b"command=ls-refs") + b"0001" + b"0006ab" * 200_000 + b"0000")
+    talk = UploadPack(cast(Repository, origin.open()), 2, UploadLimits())
+
+    said = b"".join(talk.answer(request, stateless=True))
+    talk.close()
+
+    assert b"ERR unexpected line: 'ab'" in said
+    assert request.tell() < 200_000
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_name_is_found_among_many_prefixes_as_among_few(seed: int) -> None:
+    chance = random.Random(seed)
+    words = [bytes(chance.choices(b"ab/", k=chance.randint(0, 6))) for _ in range(40)]
+    given, names = tuple(words[: chance.randint(1, 12)]), words
+
+    prefixes = Prefixes(given)
+
+    assert [prefixes.begin(name) for name in names] == [name.startswith(given) for name in names]
 
 
 def test_a_request_that_never_ends_is_stopped(origin: Origin) -> None:
