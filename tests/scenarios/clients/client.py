@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from tests.house import House, Key
+from tests.house import Credential, House, Key
 
 Door = Literal["https", "ssh"]
 
@@ -38,14 +38,15 @@ class Client:
         house: the server.
         door: which way in.
         key: the SSH key to show.
+        credential: the git credential to show.
     """
 
     name: ClassVar[str]
     doors: ClassVar[tuple[Door, ...]] = ("https", "ssh")
     cannot: ClassVar[Mapping[str, str]] = {}  # a word of the scenarios to the reason
 
-    def __init__(self, house: House, door: Door, key: Key) -> None:
-        self.house, self.door, self.key = house, door, key
+    def __init__(self, house: House, door: Door, key: Key, credential: Credential) -> None:
+        self.house, self.door, self.key, self.credential = house, door, key, credential
 
     @staticmethod
     def version() -> str:
@@ -54,7 +55,9 @@ class Client:
 
     def url(self, repository: str) -> str:
         """Where the client finds *repository*."""
-        return self.house.https_url(repository) if self.door == "https" else self.house.ssh_url(repository)
+        if self.door == "ssh":
+            return self.house.ssh_url(repository)
+        return self.house.https_url(repository, self.credential)
 
     def clone(self, url: str, directory: Path, *, depth: int = 0) -> Said:
         """Clone all branches and tags, or *depth* commits."""

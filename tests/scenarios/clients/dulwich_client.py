@@ -1,7 +1,9 @@
 """Dulwich's own client, over urllib3 and over OpenSSH's client."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from tests.scenarios.clients.client import Driven
 
@@ -10,6 +12,9 @@ class Dulwich(Driven):
     """Dulwich's porcelain."""
 
     name = "dulwich"
+    cannot: ClassVar[Mapping[str, str]] = {
+        "clone nothing": "Dulwich 1.2.21 cannot clone an empty repository, from C Git's server neither",
+    }
 
     @staticmethod
     def version() -> str:

@@ -20,7 +20,7 @@ async function push(dir, refspecs, force) {
   for (const refspec of refspecs) {
     const [ref, remoteRef] = refspec.split(":");
     if (ref === "") {
-      await git.push({ fs, http, dir, url, ref: remoteRef, remoteRef, delete: true, onMessage });
+      await git.push({ fs, http, dir, url, ref: "HEAD", remoteRef, delete: true, onMessage });
     } else {
       await git.push({ fs, http, dir, url, ref, remoteRef: remoteRef || ref, force, onMessage });
     }
