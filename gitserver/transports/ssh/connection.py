@@ -47,10 +47,12 @@ class Connection:
             authenticator, access, address, max_sessions=settings.max_sessions, idle_s=settings.idle_s
         )
 
+        self._thread = threading.Thread(target=self._run, name=f"ssh-{address}", daemon=True)
+
     def start(self) -> None:
         """See Guest."""
         try:
-            threading.Thread(target=self._run, name=f"ssh-{self.address}", daemon=True).start()
+            self._thread.start()
         except RuntimeError:
             _log.exception("no thread for a connection from %s", self.address)
             self.close()
@@ -67,6 +69,11 @@ class Connection:
             return False
         self.close()
         return True
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until nothing more is done for this connection, once it is closed."""
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         try:

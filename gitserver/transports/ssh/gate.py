@@ -88,14 +88,15 @@ class Gate:
         if greedy is not None:
             greedy.close()  # it tells us when it has left
 
-    def close(self) -> None:
-        """Turn away everybody who is not inside."""
+    def close(self) -> list[Guest]:
+        """Turn away everybody who is not inside. Returns: those who were knocking."""
         with self._lock:
-            strangers = [*self._waiting, *self._knocking]
+            waiting, knocking = list(self._waiting), list(self._knocking)
             self._waiting.clear()
             self._limit = 0
-        for guest in strangers:
+        for guest in (*waiting, *knocking):
             guest.close()
+        return knocking
 
     def inside(self) -> list[Guest]:
         """Who is inside."""

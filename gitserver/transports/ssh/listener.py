@@ -21,6 +21,7 @@ from gitserver.transports.ssh.transport import WIRE_LOG, WireLogFilter
 BACKLOG = 256
 TICK_S = 0.2
 PROXY_HEADER_S = 5.0
+FAREWELL_S = 1.0
 
 _PR_SET_PDEATHSIG = 1  # Source: prctl(2)
 
@@ -83,8 +84,10 @@ class Listener:
                 self._gate.tick()
                 ticked = time.monotonic()
         self._socket.close()
-        self._gate.close()
+        strangers = [guest for guest in self._gate.close() if isinstance(guest, Connection)]
         self._finish()
+        for stranger in strangers:  # their failures are still told
+            stranger.wait(FAREWELL_S)
 
     def _accept(self) -> None:
         try:

@@ -415,6 +415,17 @@ def test_stopping_lets_a_running_command_finish_and_begins_no_other(open_house: 
     house.stop()
 
 
+def test_a_failed_login_is_told_though_the_server_stops(open_house: Open) -> None:
+    house = open_house()
+    transport = house.transport()
+    assert Liar(transport).offer(house.key("stranger", known=False)) == "failure"
+
+    house.stop()
+
+    assert house.failed == [("127.0.0.1", "ssh-key", "git")]
+    transport.close()
+
+
 def test_stopping_cuts_what_takes_too_long(open_house: Open) -> None:
     house = open_house(stop_s=0.5)
     transport = house.client(house.key("alice"))
