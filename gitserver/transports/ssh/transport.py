@@ -1,8 +1,8 @@
 """paramiko's transport with the algorithms and the limits of this door.
 
 What a stranger sends before proving who they are *must* cost a bounded amount of memory, and what a client sends
-afterwards *must not* exceed the window it was given: paramiko checks neither. ``docs/decisions/ssh-paramiko.md`` names
-every private attribute of paramiko that is touched here and in :mod:`gitserver.transports.ssh.fast`.
+afterwards *must not* exceed the window it was given: paramiko checks neither. Every private name of paramiko that is
+touched here is in ``docs/decisions/0004-ssh-paramiko.md``.
 """
 
 import io
