@@ -2,12 +2,11 @@
 
 Invariants:
 - the supervisor *must* stay single-threaded and do no work of its own, so that nothing can stall or crash it;
-- a child *must* die with it: each asks the kernel for that (:func:`die_with_parent`) before it does anything else;
+- a child *must* die with it: each calls :func:`gitserver.process.die_with_parent` before it does anything else;
 - a child says it is ready by writing one JSON line, its bound address, to the descriptor it was given; until every
   door has, the start counts as failed if one of them ends. What is no door starts behind them: people wait for doors.
 """
 
-import ctypes
 import json
 import logging
 import os
@@ -24,7 +23,6 @@ QUICK_S = 5.0  # a child that lived shorter than this crashed quickly
 BACK_OFF_S = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # the wait after so many quick crashes in a row; then the last
 READY_LINE_BYTES = 4096  # the longest line a child says it is ready with
 
-_PR_SET_PDEATHSIG = 1  # Source: prctl(2)
 _log = logging.getLogger(__name__)
 
 
@@ -212,20 +210,6 @@ class Supervisor:
 
     def _running(self) -> list[_Child]:
         return [child for child in self._children if child.process is not None and child.process.poll() is None]
-
-
-def die_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel to kill this process when its parent ends; call it first thing in a child.
-
-    Args:
-        parent: the parent's process id where the child knows it. If it is gone already, this process ends at once.
-    Source: prctl(2), PR_SET_PDEATHSIG.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if parent is not None and os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)

@@ -27,7 +27,7 @@ from gitserver.operations import locks
 from gitserver.operations.files import Sum, copy_blob, copy_file, sum_file
 from gitserver.operations.installation import NotEmpty, claim, finish, sync_directory, write_private
 from gitserver.storage.blobs import BlobMissing
-from gitserver.storage.database import Database
+from gitserver.storage.database import Database, sqlite_url
 from gitserver.storage.local import LocalBlobStore
 from gitserver.storage.vault import Vault
 
@@ -156,7 +156,7 @@ def _copy_once(services: Services, target: Path, blobs: dict[str, Sum], progress
 
 @contextmanager
 def _names(services: Services, snapshot: Path) -> Iterator[Iterator[str]]:
-    database = Database(f"sqlite:///{snapshot}")
+    database = Database(sqlite_url(snapshot))
     try:
         with database.reading() as tx:
             catalogue = Vault(database, services.blobs, services.keyring, services.clock).catalogue(tx)

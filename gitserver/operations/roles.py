@@ -14,7 +14,7 @@ from gitserver import config as configuration
 from gitserver.config import Address, Config, parse_address
 from gitserver.core.errors import Failure, Unavailable
 from gitserver.operations.log import log_to_stderr
-from gitserver.supervisor import die_with_parent
+from gitserver.process import die_with_parent
 
 
 class CannotListen(Unavailable):

@@ -315,7 +315,13 @@ def _parse(url: str) -> URL:
 
 def _sqlite_engine(url: URL, *, writes: bool) -> Engine:
     """An engine whose connections either write or cannot."""
-    engine = create_engine(url, pool_size=_POOL_SIZE, max_overflow=_POOL_OVERFLOW, pool_timeout=BUSY_TIMEOUT_S)
+    engine = create_engine(
+        url,
+        pool_size=_POOL_SIZE,
+        max_overflow=_POOL_OVERFLOW,
+        pool_timeout=BUSY_TIMEOUT_S,
+        hide_parameters=True,  # an error must not print a secret
+    )
 
     @event.listens_for(engine, "do_connect")
     def make_private(_dialect: Any, _record: Any, arguments: list[Any], _options: dict[str, Any]) -> None:
@@ -343,6 +349,7 @@ def _postgresql_engine(url: URL) -> Engine:
     return create_engine(
         url,
         isolation_level="READ COMMITTED",
+        hide_parameters=True,
         pool_size=_POOL_SIZE,
         max_overflow=_POOL_OVERFLOW,
         pool_timeout=BUSY_TIMEOUT_S,

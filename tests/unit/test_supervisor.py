@@ -153,7 +153,7 @@ def test_a_second_signal_stops_at_once() -> None:
 def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     child_file = tmp_path / "child"
     child = (
-        "from gitserver.supervisor import die_with_parent; import os, sys, time; die_with_parent(int(sys.argv[3])); "
+        "from gitserver.process import die_with_parent; import os, sys, time; die_with_parent(int(sys.argv[3])); "
         f"open({str(child_file)!r}, 'w').write(str(os.getpid())); "
         "os.write(int(sys.argv[1]), b'{}\\n'); time.sleep(60)"
     )

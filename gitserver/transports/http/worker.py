@@ -6,7 +6,6 @@ holds a thread: see docs/decisions/0002-http-server.md.
 
 import ctypes
 import os
-import signal
 import socket
 import ssl
 from contextlib import ExitStack
@@ -14,11 +13,11 @@ from typing import Protocol, cast
 
 from gunicorn.workers.base import Worker
 
+from gitserver.process import die_with_parent
 from gitserver.transports.http.exchange import Exchange, WSGIApplication, refusal
 from gitserver.transports.http.loop import Loop
 from gitserver.transports.http.settings import HttpSettings
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 
@@ -53,19 +52,6 @@ class LoopWorker(Worker):
             at_end.callback(getattr(application, "close", lambda: None))
             master.announce(*listeners[0].getsockname()[:2])
             loop.run(lambda: bool(self.alive), self.notify, self.PIPE[0])
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent is gone, however that happens.
-
-    Args:
-        parent: the process id of the parent; if it is gone already, this process ends at once.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _keep_freed_memory() -> None:
