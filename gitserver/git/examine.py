@@ -14,8 +14,9 @@ from gitserver.git.objects import OID_BYTES, Kind, ObjectId, commit_links, tag_l
 from gitserver.git.pack_format import PackDamaged
 from gitserver.git.pack_scan import PackTable
 
-# Id, kind and bytes; the bytes None where the file is too large to be looked at.
-SpecialBlob = tuple[ObjectId, Kind, bytes | None]
+# Id, kind and bytes; the bytes None where the file is too large to be looked at, the kind None where there is no such
+# object, because a submodule has the file's name.
+SpecialBlob = tuple[ObjectId, Kind | None, bytes | None]
 
 
 class Held(Protocol):

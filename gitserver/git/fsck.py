@@ -57,6 +57,7 @@ UNREADABLE = frozenset(
         "missingTypeEntry",
         "missingType",
         "badType",
+        "badTag",  # not Git's own name: it refuses so short a tag without one
     )
 )
 
@@ -89,6 +90,7 @@ MESSAGE_IDS = UNREADABLE | frozenset(
         "zeroPaddedFilemode",
         "gitmodulesBlob",
         "gitmodulesLarge",
+        "gitmodulesMissing",
         "gitmodulesName",
         "gitmodulesPath",
         "gitmodulesSymlink",
@@ -97,6 +99,7 @@ MESSAGE_IDS = UNREADABLE | frozenset(
         "gitattributesBlob",
         "gitattributesLarge",
         "gitattributesLineLength",
+        "gitattributesMissing",
     )
 )
 
@@ -195,7 +198,13 @@ def _commit(data: bytes) -> Iterator[Finding]:
         yield Finding("nulInCommit", "NUL byte in the commit object body")
 
 
+_LEAST_TAG_BYTES = 64
+
+
 def _tag(data: bytes) -> Iterator[Finding]:
+    if len(data) < _LEAST_TAG_BYTES:
+        yield Finding("badTag", "too short for a tag")
+        return
     if not data.startswith(b"object "):
         yield Finding("missingObject", "invalid format - expected 'object' line")
         return
@@ -229,7 +238,7 @@ def _tag(data: bytes) -> Iterator[Finding]:
 
 
 _BEFORE_EMAIL = re.compile(rb"[^<>\n]*")
-_DATE = re.compile(rb"[0-9]+")
+_DATE = re.compile(rb"[ \t]*([0-9]+)")
 _ZONE = re.compile(rb"[+-][0-9]{4}\n")
 _MAX_DATE = (1 << 63) - 1
 
@@ -270,7 +279,8 @@ def _when(line: bytes, at: int) -> Finding | None:
     digits = _DATE.match(line, at)
     if digits is None:
         return Finding("badDate", "invalid author/committer line - bad date")
-    if len(digits.group()) > 19 or int(digits.group()) > _MAX_DATE:
+    seconds = digits.group(1).lstrip(b"0")
+    if len(seconds) > 19 or int(seconds or b"0") > _MAX_DATE:
         return Finding("badDateOverflow", "invalid author/committer line - date causes integer overflow")
     if line[digits.end() : digits.end() + 1] != b" ":
         return Finding("badDate", "invalid author/committer line - bad date")
@@ -282,8 +292,9 @@ def _when(line: bytes, at: int) -> Finding | None:
 # --- trees --------------------------------------------------------------------------------------------------------
 
 _ENTRIES = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
+_MODE_DIGITS = 7  # one more than any mode has; Git takes more, other readers do not
 _SOUND = re.compile(rb"(?:(?:100644|100755|120000|40000|160000) [^\0/]+\0(?!\0{20}).{20})*+", re.DOTALL)
-_ODD_NAME = re.compile(rb" (?:\.{1,2}\0|[^\0]*\\)|\.[gG]|~[1-9]|\xe2\x80|\xe2\x81|\xef\xbb")
+_ODD_NAME = re.compile(rb"\0\.{1,2}/?\0|\.[gG]|~[1-9]|\\|\xe2\x80|\xe2\x81|\xef\xbb")
 
 
 def check_tree(data: bytes) -> tuple[Iterator[Finding], TreeLinks]:
@@ -293,7 +304,7 @@ def check_tree(data: bytes) -> tuple[Iterator[Finding], TreeLinks]:
         return _odd_tree(data, links), links
     entries = _ENTRIES.findall(data)
     names = [name + b"/" if mode == b"40000" else name for mode, name, _ in entries]
-    if _ODD_NAME.search(data) or names != sorted(names) or _twins(names):
+    if _ODD_NAME.search(b"\0%b\0" % b"\0".join(names)) or names != sorted(names) or _twins(names):
         return _odd_tree(data, links), links
     links.trees = [oid for mode, _, oid in entries if mode == b"40000"]
     links.blobs = [oid for mode, _, oid in entries if mode[:2] in (b"10", b"12")]
@@ -311,7 +322,7 @@ def _odd_tree(data: bytes, links: TreeLinks) -> Iterator[Finding]:
     at = 0
     while at < len(data):
         match = _ENTRIES.match(data, at)
-        if match is None or len(match.group(1)) > 10:
+        if match is None or len(match.group(1)) > _MODE_DIGITS:
             yield Finding("badTree", "cannot be parsed as a tree")
             return
         mode, name, oid = match.groups()
@@ -320,10 +331,10 @@ def _odd_tree(data: bytes, links: TreeLinks) -> Iterator[Finding]:
     for mode, entry in entries:
         yield from _entry(mode, entry, links)
     keys = [entry.name + b"/" if _is_directory(entry.mode) else entry.name for _, entry in entries]
-    if _twins(keys):
-        yield Finding("duplicateEntries", "contains duplicate file entries")
     if keys != sorted(keys):
         yield Finding("treeNotSorted", "not properly sorted")
+    if _twins(keys):
+        yield Finding("duplicateEntries", "contains duplicate file entries")
 
 
 def _entry(mode: bytes, entry: TreeEntry, links: TreeLinks) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from gitserver.git.examine import Examination, SpecialBlob, check_special_blobs
 from gitserver.git.fsck import STRICT, FsckPolicy
 from gitserver.git.limits import PackLimits
 from gitserver.git.objects import OID_BYTES, ObjectId
-from gitserver.git.pack_format import HEADER_BYTES, entry_header, pack_header
+from gitserver.git.pack_format import HEADER_BYTES, PackDamaged, entry_header, pack_header
 from gitserver.git.pack_index import build_index
 from gitserver.git.pack_resolve import DeltaResolver
 from gitserver.git.pack_scan import PackScanner, PackTable
@@ -68,6 +68,8 @@ class IncomingPack:
         """
         scanner = PackScanner(stream, self._spool.write, self._examination.examine, self._limits)
         self._table = table = scanner.scan()
+        if scanner.surplus:
+            raise PackDamaged("there is something behind the pack")
         resolver = DeltaResolver(
             table,
             self._spool,
@@ -159,7 +161,9 @@ class IncomingPack:
     def _special(self, oids: Iterable[bytes]) -> Iterator[SpecialBlob]:
         for name in sorted(oids):
             oid = ObjectId(name)
-            if self.objects.size(oid) > _SPECIAL_FILE_BYTES:
+            if oid not in self.objects:
+                yield oid, None, None
+            elif self.objects.size(oid) > _SPECIAL_FILE_BYTES:
                 yield oid, self.objects.kind(oid), None
             else:
                 yield oid, *self.objects.read(oid)

@@ -89,7 +89,7 @@ class CommitLinks:
     committed: int  # seconds since 1970, UTC; 0 where the commit has no readable date
 
 
-_COMMIT_LINKS = re.compile(rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)")
+_COMMIT_LINKS = re.compile(rb"tree ([0-9a-fA-F]{40})\n((?:parent [0-9a-fA-F]{40}\n)*)")
 _COMMITTED = re.compile(rb"\ncommitter [^\n]*?> (\d{1,18}) [+-]\d+\n")
 
 
@@ -143,7 +143,7 @@ class TagLinks:
     kind: Kind
 
 
-_TAG_LINKS = re.compile(rb"object ([0-9a-f]{40})\ntype (commit|tree|blob|tag)\n")
+_TAG_LINKS = re.compile(rb"object ([0-9a-fA-F]{40})\ntype (commit|tree|blob|tag)\n")
 
 
 def tag_links(data: bytes) -> TagLinks:

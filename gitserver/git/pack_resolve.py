@@ -29,6 +29,7 @@ from gitserver.git.pack_format import (
 from gitserver.git.pack_scan import Allowance, PackTable
 
 _TELL_EVERY = 1000
+_LEAST_DELTA_BYTES = 4  # Git takes none shorter
 _OUTSIDE = -1
 
 
@@ -87,6 +88,8 @@ def patched(base: bytes, delta: bytes) -> bytes:
     Raises:
         PackDamaged: the delta does not fit the base, or contradicts itself.
     """
+    if len(delta) < _LEAST_DELTA_BYTES:
+        raise PackDamaged("a delta cannot be applied: it is too short")
     try:
         return b"".join(apply_delta(base, delta))
     except (ApplyDeltaError, ValueError) as damage:
