@@ -255,7 +255,9 @@ class PackScanner:
                 data = inflater.decompress(chunk, min(size - total + 1, _PIECE_BYTES))
             except zlib.error as damage:
                 raise PackDamaged(f"an object cannot be inflated: {damage}") from damage
-            self._at += len(chunk) - len(inflater.unconsumed_tail) - len(inflater.unused_data)
+            # at the end of the stream unconsumed_tail may still hold what unused_data holds
+            rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+            self._at += len(chunk) - len(rest)
             self.allowance.spend(len(data), self._position)
             total += len(data)
             if total > size:

@@ -160,13 +160,14 @@ class Pack:
         inflater = zlib.decompressobj()
         total = 0
         for chunk in self.chunks(entry.data_start, entry.end):
-            rest = chunk
-            while rest:
+            rest, more = chunk, True
+            while more:
                 try:
                     piece = inflater.decompress(rest, _PIECE_BYTES)
                 except zlib.error as damage:
                     raise StoredPackDamaged(f"pack {self.id}: {damage}") from damage
                 rest = inflater.unconsumed_tail
+                more = not inflater.eof and (bool(rest) or len(piece) == _PIECE_BYTES)
                 total += len(piece)
                 yield piece
         if not inflater.eof or total != entry.size:

@@ -49,6 +49,16 @@ class Body:
         return piece
 
 
+class Slow:
+    """A body of which little comes at a time."""
+
+    def __init__(self, body: Body, read_bytes: int) -> None:
+        self._body, self._read_bytes = body, read_bytes
+
+    def read(self, size: int, /) -> bytes:
+        return self._body.read(min(size, self._read_bytes))
+
+
 def pack(*objects: tuple[Kind, bytes]) -> bytes:
     body = pack_header(len(objects)) + b"".join(
         entry_header(kind, len(data)) + zlib.compress(data) for kind, data in objects
@@ -382,6 +392,26 @@ def test_a_push_larger_than_the_limit_is_refused(depot: Depot, url: str, work: P
 
     assert f"a blob of {MIB + 1} bytes is too large; at most {MIB} bytes are taken" in output
     assert depot.refs() == {}
+
+
+@pytest.mark.parametrize("read_bytes", [997, 65_536, 1 << 20])
+def test_large_files_that_compress_well_are_taken(depot: Depot, read_bytes: int) -> None:
+    blobs = [bytes(3 * MIB) + bytes(range(256)) * 4096, bytes(MIB + 1), b"ab" * (2 * MIB), bytes(2 * MIB + (1 << 18))]
+    tree = b"".join(b"100644 %d\0" % number + object_id(Kind.BLOB, blob) for number, blob in enumerate(blobs))
+    data = commit_object(object_id(Kind.TREE, tree))
+    oid = object_id(Kind.COMMIT, data)
+    body = pack(*((Kind.BLOB, blob) for blob in blobs), (Kind.TREE, tree), (Kind.COMMIT, data))
+    stream = request(create(MAIN, oid), body=body)
+    conversation = depot.receive_pack()
+
+    answer = b"".join(conversation.answer(Slow(stream, read_bytes), stateless=True))
+
+    conversation.close()
+    assert b"ok refs/heads/main" in answer
+    repository = depot.storage.open(depot.repository_id)
+    stored = [b"".join(repository.objects.stream(object_id(Kind.BLOB, blob))[2]) for blob in blobs]
+    repository.close()
+    assert stored == blobs
 
 
 def test_a_file_larger_than_the_floor_of_the_inflation_cap_is_taken(depot: Depot, url: str, work: Path) -> None:
