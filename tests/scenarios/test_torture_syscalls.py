@@ -40,6 +40,7 @@ def test_a_server_killed_at_any_call_that_a_push_makes_has_done_all_of_it_or_not
     acknowledged = done = 0
 
     for call in chosen(calls):
+        warm(house)
         told, repository, made = push_at(house, call, "signal=SIGKILL")
         house.kill9()
         restarts.append(house.start())
@@ -63,18 +64,19 @@ def test_a_disk_that_is_full_or_fails_at_any_call_of_a_push_costs_that_push_only
     new_house: NewHouse, tmp_path: Path, error: str
 ) -> None:
     house = new_house(**ONE_THREAD)
-    calls = [call for call in count_calls(house, SPOOLED_BYTES if LONG else 200) if call.changes(house.data)]
+    size_bytes = SPOOLED_BYTES if LONG else 200
+    calls = [call for call in chosen(count_calls(house, size_bytes)) if call.changes(house.data)]
     names = []
 
     for call in calls:
-        told, repository, made = push_at(house, call, f"error={error}", SPOOLED_BYTES if LONG else 200)
+        told, repository, made = push_at(house, call, f"error={error}", size_bytes)
         names.append(repository)
         found = refs(house, repository).get(MAIN, ZERO)
         assert found == (made.oid if told is not None and told.ok else ZERO), f"{error} at {call}: {told}"
-        if error == "ENOSPC":
+        if error == "ENOSPC" and call.name != "fdatasync":  # a full disk shows before that, or it is a failing one
             assert unrecorded(house) == set(), f"{error} at {call}"
             assert told is not None, f"no report, {error} at {call}"
-            assert told.ok or "disk is full" in told.unpack or call.name == "fdatasync", f"{error} at {call}: {told}"
+            assert told.ok or "disk is full" in told.unpack, f"{error} at {call}: {told}"
 
     sweep(house)
     assert unrecorded(house) == set()
@@ -115,7 +117,6 @@ def count_calls(house: House, size_bytes: int) -> Sequence[Call]:
 
 def push_at(house: House, call: Call, what: str, size_bytes: int = 200) -> tuple[Report | None, str, Change]:
     """Push while *what* happens at a call; the report if there was one, the repository, and what was pushed."""
-    warm(house)
     repository = house.repository()
     made = change(size_bytes=size_bytes)
     with closing(Pusher(house, repository)) as client, at_call(call, push_thread(house), what):
@@ -141,4 +142,4 @@ def chosen(calls: Sequence[Call]) -> Sequence[Call]:
             runs[-1].append(call)
         else:
             runs.append([call])
-    return [run[-1] for run in runs if run[-1].name != "openat"]
+    return [run[-1] for run in runs if run[-1].name != "openat" or "O_CREAT" in run[-1].arguments]
