@@ -1,8 +1,6 @@
 """The SSH door: accepts connections until it is told to stop."""
 
-import ctypes
 import logging
-import os
 import signal
 import socket
 import threading
@@ -23,7 +21,6 @@ TICK_S = 0.2
 PROXY_HEADER_S = 5.0
 FAREWELL_S = 1.0
 
-_PR_SET_PDEATHSIG = 1  # Source: prctl(2)
 
 _log = logging.getLogger(__name__)
 
@@ -150,7 +147,6 @@ def serve(
     refused: Refused,
     ready: Callable[[str, int], None],
     stop: threading.Event | None = None,
-    die_with_parent: bool = False,
 ) -> None:
     """Run the door in this process until it is told to stop.
 
@@ -164,14 +160,11 @@ def serve(
         refused: told of failed attempts, for the journal; see :class:`Listener`.
         ready: called with the host and the port, once connections are accepted.
         stop: set to stop; running commands have ``stop_s`` to finish.
-        die_with_parent: have the kernel stop this process when its parent ends, however it ends.
 
     Raises:
         OSError: the address cannot be listened on.
     """
     stopping = stop or threading.Event()
-    if die_with_parent:
-        _die_with_parent()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
@@ -201,13 +194,3 @@ def _tune(sock: socket.socket, keepalive_s: int, idle_s: float) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, keepalive_s)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, keepalive_s // 4))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(idle_s * 1000))
-
-
-def _die_with_parent() -> None:
-    parent = os.getppid()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
-        reason = ctypes.get_errno()
-        raise OSError(reason, f"prctl: {os.strerror(reason)}")
-    if os.getppid() != parent:  # it ended between the two lines
-        os.kill(os.getpid(), signal.SIGTERM)
