@@ -1,6 +1,7 @@
 """``gitserver admin``: accounts, users, repositories and the journal, for whoever can read the data directory."""
 
 import json
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,6 +82,27 @@ def list_repositories(desk: Desk, as_json: bool) -> None:
         for one in desk.services.repositories.list(desk.caller)
     ]
     show_rows(as_json, "repositories", rows, ["name", "https_url", "ssh_url"])
+
+
+@admin.command("set-rules")
+@click.argument("name")
+@click.option(
+    "--deny-non-fast-forwards/--allow-non-fast-forwards", default=None, help="Whether history may be rewritten."
+)
+@click.option("--deny-deletes/--allow-deletes", default=None, help="Whether branches and tags may be deleted.")
+@json_option
+@at_desk
+def set_rules(
+    desk: Desk, name: str, deny_non_fast_forwards: bool | None, deny_deletes: bool | None, as_json: bool
+) -> None:
+    """Say what nobody may do to a repository's refs, administrators included. What is not named stays as it is."""
+    wishes = {"deny_non_fast_forwards": deny_non_fast_forwards, "deny_deletes": deny_deletes}
+    before = desk.services.repositories.describe(desk.caller, name).rules
+    rules = replace(before, **{rule: wish for rule, wish in wishes.items() if wish is not None})
+    rules = desk.services.repositories.set_rules(desk.caller, name, rules).rules
+    facts = {"name": name, **asdict(rules)}
+    words = [f"{rule.replace('_', ' ')}: {'yes' if on else 'no'}" for rule, on in asdict(rules).items()]
+    show(as_json, facts, f"{name}: {', '.join(words)}")
 
 
 @admin.command("delete-repository")

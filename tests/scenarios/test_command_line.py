@@ -35,6 +35,7 @@ COMMANDS = [
     ["admin", "list-access-keys"],
     ["admin", "revoke-access-key"],
     ["admin", "journal"],
+    ["admin", "set-rules"],
     ["backup"],
     ["completion"],
     ["db"],
@@ -303,6 +304,15 @@ def test_deleting_a_repository_asks_first(still: House) -> None:
 
     assert done.returncode == 130
     assert "kept" in still.cli("admin", "list-repositories").stdout
+
+
+def test_a_repositorys_rules_are_set_one_by_one(still: House) -> None:
+    still.cli("admin", "create-repository", "ruled")
+
+    still.cli("admin", "set-rules", "ruled", "--deny-non-fast-forwards")
+    shown = json.loads(still.cli("admin", "set-rules", "ruled", "--deny-deletes", "--json").stdout)
+
+    assert shown == {"name": "ruled", "deny_non_fast_forwards": True, "deny_deletes": True}
 
 
 def test_a_failure_is_one_sentence_and_exit_code_1(still: House) -> None:
