@@ -1,6 +1,7 @@
 """Reads everything that is stored, and tells what is wrong with it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from gitserver.app import Services
@@ -99,13 +100,10 @@ def _is_named(services: Services, blob: Blob) -> bool:
 
 def _repository(services: Services, view: RepositoryView) -> Iterator[Problem]:
     try:
-        repository = services.git.open(view.id)
+        with closing(services.git.open(view.id)) as repository:
+            for sentence in verify_repository(repository):
+                yield Problem(view.name, sentence)
     except RepositoryGone:
         return  # it was deleted since the list was made
-    try:
-        for sentence in verify_repository(repository):
-            yield Problem(view.name, sentence)
     except Failure as failure:
         yield Problem(view.name, str(failure))
-    finally:
-        repository.close()

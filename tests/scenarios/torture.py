@@ -82,7 +82,7 @@ def pack(objects: Sequence[Object]) -> bytes:
             out.append(byte | 0x80)
             size, byte = size >> 7, size & 0x7F
         out.append(byte)
-        out += zlib.compress(one.data, 1)
+        out += zlib.compress(one.data, 0)  # packs of equal objects are equally long
     return bytes(out + sha1(out).digest())
 
 
