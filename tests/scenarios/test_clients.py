@@ -181,6 +181,31 @@ def test_a_fetch_follows_a_branch_that_was_rewritten(desk: Desk) -> None:
     assert desk.head(clone, "origin/main") == desk.head(work)
 
 
+def test_a_fetch_with_nothing_new_changes_nothing(desk: Desk) -> None:
+    name, _ = desk.seeded()
+    clone = desk.cloned(name)
+    before = desk.objects(clone)
+
+    said = desk.client.fetch(clone)
+
+    assert said.ok, said.text
+    assert desk.objects(clone) == before
+
+
+def test_a_fetch_into_a_long_history_of_ones_own_finds_what_is_common(desk: Desk) -> None:
+    name, work = desk.seeded()
+    clone = desk.cloned(name)
+    desk.git("update-ref", "refs/heads/mine", _history(desk, clone, 700), cwd=clone)
+    desk.house.commit(work, {"four": "4"}, "four")
+    desk.git("push", "-q", desk.house.https_url(name), "main", cwd=work)
+
+    said = desk.client.fetch(clone)
+
+    assert said.ok, said.text
+    desk.sound(clone)
+    assert desk.head(clone, "origin/main") == desk.head(work)
+
+
 def test_an_empty_repository_is_cloned_and_then_pushed_to(desk: Desk) -> None:
     desk.can("clone nothing")
     name = desk.house.repository()
@@ -366,3 +391,12 @@ def test_a_user_without_permission_gets_nothing(desk: Desk, stranger: Stranger) 
 
     assert not said.ok, said.text
     assert re.search(DENIED, said.text, re.IGNORECASE), said.text
+
+
+def _history(desk: Desk, clone: Path, length: int) -> str:
+    """Commits on top of HEAD that the server has never seen; the last one's id."""
+    who = "committer Tester <tester@example.com> 1800000000 +0000\n"
+    parts = [f"commit refs/heads/own\n{who}data 0\nfrom {desk.head(clone)}\n"]
+    parts += [f"commit refs/heads/own\n{who}data {len(str(n))}\n{n}\n" for n in range(1, length)]
+    desk.house.git("fast-import", "--quiet", cwd=clone, stdin="\n".join(parts))
+    return desk.head(clone, "own")

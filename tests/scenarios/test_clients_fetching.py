@@ -224,6 +224,19 @@ def test_a_treeless_clone_fetches_as_it_goes(place: Place) -> None:
     assert (clone / "right").read_text() == "2\n"
 
 
+@pytest.mark.parametrize("filters", [("tree:1",), ("tree:3",), ("blob:none", "tree:2"), ("blob:limit=100",)])
+def test_filters_leave_out_what_gits_own_server_would(place: Place, filters: tuple[str, ...]) -> None:
+    options = [f"--filter={one}" for one in filters]
+    clone = place.clone("--bare", *options)
+
+    place.git("-C", str(place.sample), "config", "uploadpack.allowFilter", "true")
+    place.git("clone", "-q", "--bare", *options, f"file://{place.sample}", "theirs")
+
+    here = ("-c", "fetch.negotiationAlgorithm=noop", "cat-file", "--batch-all-objects", "--batch-check")
+    ours, theirs = (set(place.git(*here, cwd=where).splitlines()) for where in (clone, place.room / "theirs"))
+    assert ours == theirs
+
+
 def test_a_clone_without_large_files_lacks_only_those(place: Place) -> None:
     clone = place.clone("--filter=blob:limit=1m", "--no-checkout")
 
@@ -305,6 +318,13 @@ def test_a_commit_is_fetched_by_its_id_and_an_unknown_id_is_not(place: Place) ->
     assert place.git("rev-parse", "wanted", cwd=clone).strip() == wanted
     assert absent.returncode != 0
     assert "not our ref" in absent.stderr
+
+
+def test_server_options_are_let_pass(place: Place) -> None:
+    if place.version != 2:
+        pytest.skip("server options came with protocol version 2")
+
+    assert place.git("ls-remote", "--server-option=trace=1", place.url, "HEAD").endswith("\tHEAD\n")
 
 
 def test_pruning_forgets_branches_that_are_gone(place: Place) -> None:

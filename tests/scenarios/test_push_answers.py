@@ -376,6 +376,21 @@ def test_a_bomb_is_refused_by_a_cap(wire: Wire, left: Left, bomb: str) -> None:
     assert left.nothing()
 
 
+def test_a_delta_chain_of_5000_links_is_refused_by_a_cap(wire: Wire, left: Left) -> None:
+    base = entry(blob("x" * 20))
+    links = [base]
+    for number in range(5000):
+        data = zlib.compress(b"\x14\x14\x90\x10" + b"\x04%04d" % number)
+        distance = len(links[-1])
+        assert distance < 128
+        links.append(entry_header(6, 9) + bytes([distance]) + data)
+
+    report = wire.push([(FIRST.oid, THIRD.oid, MAIN)], raw_pack(*links))
+
+    assert "chain" in report.unpack or "deep" in report.unpack
+    assert left.nothing()
+
+
 def test_ten_megabytes_of_headers_are_refused_by_a_cap(wire: Wire, left: Left) -> None:
     long = Made("commit", FIRST.data.replace(b"\n\n", b"\nx " + b"y" * 10_000_000 + b"\n\n", 1))
 

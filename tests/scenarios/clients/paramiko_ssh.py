@@ -46,7 +46,8 @@ def _carry(channel: paramiko.Channel) -> int:
         sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
     errors.join()
-    return channel.recv_exit_status()
+    status: int = channel.recv_exit_status()
+    return status
 
 
 def _send(channel: paramiko.Channel) -> None:

@@ -1,6 +1,7 @@
 """pygit2, that is libgit2, over OpenSSL and over libssh2."""
 
 import sys
+from importlib import metadata
 from pathlib import Path
 
 from tests.scenarios.clients.client import Driven
@@ -13,9 +14,9 @@ class Pygit2(Driven):
 
     @staticmethod
     def version() -> str:
-        import pygit2
+        from pygit2 import LIBGIT2_VERSION
 
-        return f"pygit2 {pygit2.__version__} (libgit2 {pygit2.LIBGIT2_VERSION})"
+        return f"pygit2 {metadata.version('pygit2')} (libgit2 {LIBGIT2_VERSION})"
 
     def program(self) -> list[str | Path]:
         return [sys.executable, Path(__file__).with_name("pygit2_driver.py")]

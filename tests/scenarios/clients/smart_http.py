@@ -152,8 +152,8 @@ class Wire:
         answer = self.request("GET", "/info/refs?service=git-receive-pack")
         assert answer.status == 200, answer
         lines = [line.split(b"\0")[0] for line in _packets(answer.body) if line is not None][1:]
-        found = dict(reversed(line.decode().rstrip("\n").split(" ", 1)) for line in lines)
-        return {name: oid for name, oid in found.items() if name != "capabilities^{}"}
+        found = [line.decode().rstrip("\n").split(" ", 1) for line in lines]
+        return {name: oid for oid, name in found if name != "capabilities^{}"}
 
     def push(
         self,
