@@ -74,7 +74,7 @@ def boundary(
     if asked.depth >= INFINITE_DEPTH:
         border, inside = _everything(graph, ends, tips)
     elif asked.depth:
-        heads = _behind(graph, wants, ends) if asked.relative else wants
+        heads = _behind(graph, tips, ends) if asked.relative else wants
         border, inside = _to_depth(graph, heads, asked.depth + asked.relative)
     else:
         border, inside = _selected(graph, wants, asked)

@@ -193,6 +193,15 @@ def test_a_shallow_clone_follows_new_commits(place: Place) -> None:
     assert (clone / "four").read_text() == "4"
 
 
+def test_deepening_moves_every_end_whatever_is_fetched(place: Place) -> None:
+    clone = place.clone("--depth", "1", "--branch", "main")
+
+    place.git("fetch", "-q", "--deepen", "1", "origin", "unrelated", cwd=clone)
+
+    place.sound(clone)
+    assert place.commits(clone, "main") == 2
+
+
 def test_cloning_a_shallow_clone_of_ours_is_still_sound(place: Place) -> None:
     clone = place.clone("--depth", "3", "--no-single-branch")
 
