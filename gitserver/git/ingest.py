@@ -85,6 +85,11 @@ class IncomingPack:
             self._lay_out(resolver.borrowed)
             self._check()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is something to keep, and nothing that it names is missing. Nothing else may be stored."""
+        return self.object_count > 0 and not self.absent
+
     def store(self, vault: Vault, owner: Owner) -> Blob:
         """Seal the pack into a blob, durable when this returns. No row names it yet.
 

@@ -199,7 +199,7 @@ class ReceivePack:
             return None
         blob = None
         try:
-            if incoming.object_count and any(not command.deletes for command in wanted):
+            if incoming.is_closed and any(not command.deletes for command in wanted):
                 blob = incoming.store(self._storage.vault, self._repository.owner)
             self._commit(request, wanted, incoming, blob)
         except _NothingMoves:
@@ -240,7 +240,7 @@ class ReceivePack:
 
     def _is_whole(self, oid: ObjectId, incoming: IncomingPack) -> bool:
         """Whether everything that hangs on *oid* is there. What the repository holds is closed; so must the pack be."""
-        return oid in self._repository.objects or (oid in incoming.objects and not incoming.absent)
+        return oid in self._repository.objects or (incoming.is_closed and oid in incoming.objects)
 
     def _stale(self, command: RefUpdate) -> str | None:
         """Refuse early what the transaction would refuse: rules need the old commit to be a real one."""

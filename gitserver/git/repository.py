@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from gitserver.core.clock import Clock
 from gitserver.core.ids import RepositoryId
 from gitserver.git.packs import Pack
-from gitserver.git.refs import RefSnapshot, RepositoryGone, read_refs
+from gitserver.git.refs import RefSnapshot, RepositoryGone, bump, read_refs
 from gitserver.git.shelf import PackRecord, PackShelf
 from gitserver.git.store import ObjectStore
 from gitserver.git.tables import GitRepositoryRow, PackRow, RefRow
@@ -59,7 +59,12 @@ class GitStorage:
         tx.flush()
 
     def delete(self, tx: Session, owner: Owner) -> None:
-        """Remove a repository's rows and destroy its key; the blobs, unreadable now, are swept."""
+        """Remove a repository's rows and destroy its key; the blobs, unreadable now, are swept.
+
+        Raises:
+            RepositoryGone: somebody else deleted it.
+        """
+        bump(tx, RepositoryId(owner.id))  # a push that is committing now goes first, a later one finds nothing
         for row in tx.execute(select(PackRow.blob_id).where(PackRow.repository_id == owner.id)).scalars().all():
             self.vault.forget(tx, row)
         tx.execute(delete(PackRow).where(PackRow.repository_id == owner.id))

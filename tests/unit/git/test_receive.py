@@ -1,5 +1,6 @@
 """receive-pack, with real git as the client."""
 
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from hashlib import sha1
@@ -14,10 +15,11 @@ from gitserver.git.limits import MIB, PackLimits, PushLimits
 from gitserver.git.objects import ZERO_OID, Kind, ObjectId, object_id
 from gitserver.git.pack_format import entry_header, pack_header
 from gitserver.git.protocol import FLUSH_PACKET, pkt
-from gitserver.git.refs import RefUpdate
+from gitserver.git.refs import RefUpdate, RepositoryGone
 from gitserver.git.rules import PushRules
 from gitserver.storage.database import Database
-from tests.unit.git.depot import Depot, commit, git, new_work
+from gitserver.storage.vault import Owner
+from tests.unit.git.depot import ACCOUNT, Depot, commit, git, new_work
 
 MAIN = "refs/heads/main"
 
@@ -272,6 +274,21 @@ def test_a_history_with_a_hole_is_refused(depot: Depot, broken: Callable[[], byt
     assert depot.blob_names() == []
 
 
+def test_a_pack_with_a_hole_is_not_kept_for_a_ref_that_does_without_it(depot: Depot) -> None:
+    good = commit_object(EMPTY_TREE_ID)
+    good_id = object_id(Kind.COMMIT, good)
+    push(depot, create(MAIN, good_id), body=pack(EMPTY_TREE, (Kind.COMMIT, good)))
+    bad = commit_object(ObjectId(b"\x11" * 20), good_id)
+    bad_id = object_id(Kind.COMMIT, bad)
+
+    beside = push(depot, create("refs/heads/innocent", good_id), body=pack((Kind.COMMIT, bad)))
+    after = push(depot, create("refs/heads/broken", bad_id), body=pack())
+
+    assert beside == ["unpack ok", "ok refs/heads/innocent"]
+    assert after == ["unpack ok", "ng refs/heads/broken missing necessary objects"]
+    assert len(depot.blob_names()) == 1
+
+
 def test_a_ref_to_nothing_is_refused(depot: Depot) -> None:
     lines = push(depot, create(MAIN, ObjectId(b"\x44" * 20)), body=pack())
 
@@ -504,3 +521,35 @@ def test_an_object_that_is_in_many_packs_is_found_in_one(depot: Depot, url: str,
     git("clone", "-q", "--mirror", url, tmp_path / "clone")
 
     assert git("fsck", "--full", "--strict", cwd=tmp_path / "clone") == ""
+
+
+def test_a_repository_deleted_while_a_push_commits_is_gone_whole(depot: Depot) -> None:
+    data = commit_object(EMPTY_TREE_ID)
+    inside, go = threading.Event(), threading.Event()
+    answers: list[list[str]] = []
+
+    def pause() -> None:
+        inside.set()
+        go.wait(10)
+
+    def pushes() -> None:
+        body = pack(EMPTY_TREE, (Kind.COMMIT, data))
+        answers.append(push(depot, create(MAIN, object_id(Kind.COMMIT, data)), body=body))
+
+    def deletes() -> None:
+        with depot.database.transaction() as tx:
+            depot.storage.delete(tx, Owner(ACCOUNT, depot.repository_id))
+
+    depot.before_finish = pause
+    pushing, deleting = threading.Thread(target=pushes), threading.Thread(target=deletes)
+    pushing.start()
+    assert inside.wait(10)
+    deleting.start()
+    deleting.join(0.3)  # it waits for the push
+    go.set()
+    pushing.join(20)
+    deleting.join(20)
+
+    assert answers == [["unpack ok", "ok refs/heads/main"]]
+    with pytest.raises(RepositoryGone):
+        depot.storage.open(depot.repository_id)
