@@ -47,6 +47,8 @@ class LoopWorker(Worker):
         settings, application = master.settings, cast(WSGIApplication, self.wsgi)
         exchange = Exchange(application, settings, several_processes=settings.workers > 1)
         listeners = [socket.socket(fileno=os.dup(listener.fileno())) for listener in self.sockets]
+        for listener in self.sockets:
+            listener.close()  # while anybody has it open, the kernel lets clients in, who then wait for nobody
         loop = Loop(listeners, master.tls, settings, exchange.answer, refusal)
         with ExitStack() as at_end:
             at_end.callback(getattr(application, "close", lambda: None))
