@@ -12,7 +12,7 @@ ARGS   ?=
 VENV := .venv
 BIN  := $(VENV)/bin
 NPM  := .cache/npm
-ISOMORPHIC_GIT := 1.44.17
+CLIENT := tests/scenarios/clients/isomorphic
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test check lint torture docker-lint clean
@@ -63,8 +63,9 @@ $(VENV)/test.stamp: setup.cfg pyproject.toml .ci/system | $(BIN)/python
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -e '.[test,dev,postgres]'
 	@touch $@ $(VENV)/serve.stamp
 
-$(NPM)/stamp: Makefile
+$(NPM)/stamp: $(CLIENT)/package.json $(CLIENT)/package-lock.json
 	@echo "Installing isomorphic-git into $(NPM)"
 	@mkdir -p $(NPM)
-	@npm install --prefix $(NPM) --no-audit --no-fund --no-save isomorphic-git@$(ISOMORPHIC_GIT)
+	@cp $^ $(NPM)/
+	@npm ci --prefix $(NPM) --no-audit --no-fund
 	@touch $@
