@@ -2,7 +2,7 @@
 # make test     every test, with all the set-up they need
 # make check    what CI runs: lint, types, import contracts, tests
 # make lint     the same without the tests
-# make torture  the long version of the crash tests
+# make torture  the long version of the tests that hurt a server; prints what it measured (some 30 minutes)
 
 PYTHON ?= python3
 DATA   ?= var
@@ -35,7 +35,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/lint-imports
 
 torture: $(VENV)/test.stamp
-	GITSERVER_TORTURE=1 $(BIN)/pytest -n $(JOBS) -m torture --timeout 14400 $(ARGS)
+	GITSERVER_TORTURE=1 $(BIN)/pytest -m torture -rP --timeout 14400 $(ARGS)
 
 docker-lint:
 	@command -v hadolint >/dev/null || { echo "hadolint is missing: see https://github.com/hadolint/hadolint"; exit 1; }
