@@ -241,12 +241,14 @@ class Config:
     @property
     def database_url(self) -> str:
         """The SQLAlchemy URL; SQLite in the data directory unless set."""
-        return self.database.url or f"sqlite:///{self.data / 'gitserver.db'}"
+        from gitserver.storage.database import sqlite_url  # 0.2 s that the supervisor does not need
+
+        return self.database.url or sqlite_url(self.data / "gitserver.db")
 
     @property
     def on_sqlite(self) -> bool:
         """Whether the database is a file of ours."""
-        return self.database_url.startswith("sqlite")
+        return not self.database.url or self.database.url.startswith("sqlite")
 
     @property
     def blobs(self) -> Path:

@@ -8,7 +8,7 @@ import getpass
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -127,11 +127,17 @@ def is_needed(data: Path) -> bool:
     return not (data / FILE_NAME).exists() or (data / MARKER).exists()
 
 
-def known_hosts(ssh_url: str, keys: tuple[HostKey, ...]) -> str:
-    """The SSH door's keys as a ``known_hosts`` file. Source: sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"."""
-    parts = urlsplit(ssh_url)
+def write_known_hosts(config: Config, public_keys: Iterable[str]) -> None:
+    """Keep the SSH door's keys for clients on this machine, under the name and port they are told to use.
+
+    Source: sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT".
+    """
+    parts = urlsplit(config.ssh_url)
     host = parts.hostname if parts.port in (None, 22) else f"[{parts.hostname}]:{parts.port}"
-    return "".join(f"{host} {key.public_key}\n" for key in keys)
+    text = "".join(f"{host} {key}\n" for key in public_keys).encode()
+    config.known_hosts.parent.mkdir(mode=0o700, exist_ok=True)
+    if not config.known_hosts.exists() or config.known_hosts.read_bytes() != text:
+        write_private(config.known_hosts, text)
 
 
 def write_private(path: Path, text: bytes) -> None:
@@ -210,8 +216,7 @@ def _make_keys(config: Config, progress: Callable[[str], None]) -> tuple[HostKey
     FileKeyring.create_at(config.key_directory)
     make_certificates(config, SystemClock())
     keys = tuple(HostKey(key.algorithm, key.fingerprint, key.public) for key in make_host_keys(config.host_keys))
-    config.known_hosts.parent.mkdir(mode=0o700, exist_ok=True)
-    write_private(config.known_hosts, known_hosts(config.ssh_url, keys).encode())
+    write_known_hosts(config, [key.public_key for key in keys])
     return keys
 
 

@@ -88,6 +88,7 @@ def _serve_http(config: Config, address: Address, announce: Announce) -> None:
 
 def _serve_ssh(config: Config, address: Address, announce: Announce) -> None:
     from gitserver import app
+    from gitserver.operations.installation import write_known_hosts
     from gitserver.transports.ssh.host_keys import load_host_keys
     from gitserver.transports.ssh.listener import serve
     from gitserver.transports.ssh.settings import SshSettings
@@ -105,6 +106,7 @@ def _serve_ssh(config: Config, address: Address, announce: Announce) -> None:
         trusted_proxies=config.ssh.trusted_proxies,
     )
     host_keys = load_host_keys(config.host_keys)
+    write_known_hosts(config, [key.public for key in host_keys])
     app.check_database(config)
     services = app.build(config)
     try:

@@ -23,9 +23,12 @@ class Paper:
         self.refusals = 0
         self.unwritable: object = None
         self.threads: set[str] = set()
+        self.caller_is_here = threading.Event()
 
     def write(self, rows: Sequence[Values]) -> None:
         self.busy.set()
+        if threading.current_thread().name == "caller":
+            self.caller_is_here.set()
         self.may_write.wait(5)
         self.threads.add(threading.current_thread().name)
         if self.refusals:
@@ -99,6 +102,7 @@ def test_a_full_queue_makes_the_caller_write_rather_than_drop() -> None:
     writer.put({"n": 0})
     caller = threading.Thread(target=writer.put, args=({"n": 1},), name="caller")
     caller.start()
+    assert paper.caller_is_here.wait(5)
     paper.may_write.set()
     caller.join(5)
     writer.close()
