@@ -130,10 +130,10 @@ STRICT = FsckPolicy()
 class TreeLinks:
     """What a tree names, sorted by what it takes them to be."""
 
-    trees: list[bytes] = field(default_factory=list)
-    blobs: list[bytes] = field(default_factory=list)
-    gitmodules: list[bytes] = field(default_factory=list)
-    gitattributes: list[bytes] = field(default_factory=list)
+    trees: set[bytes] = field(default_factory=set)
+    blobs: set[bytes] = field(default_factory=set)
+    gitmodules: set[bytes] = field(default_factory=set)
+    gitattributes: set[bytes] = field(default_factory=set)
 
 
 # --- commits and tags ---------------------------------------------------------------------------------------------
@@ -292,6 +292,7 @@ def _when(line: bytes, at: int) -> Finding | None:
 # --- trees --------------------------------------------------------------------------------------------------------
 
 _ENTRIES = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
+_LARGE_BYTES = 1 << 19  # a tree beyond this is read entry by entry, to save memory
 _MODE_DIGITS = 7  # one more than any mode has; Git takes more, other readers do not
 _SOUND = re.compile(rb"(?:(?:100644|100755|120000|40000|160000) [^\0/]+\0(?!\0{20}).{20})*+", re.DOTALL)
 _ODD_NAME = re.compile(rb"\0\.{1,2}/?\0|\.[gG]|~[1-9]|\\|\xe2\x80|\xe2\x81|\xef\xbb")
@@ -300,14 +301,14 @@ _ODD_NAME = re.compile(rb"\0\.{1,2}/?\0|\.[gG]|~[1-9]|\\|\xe2\x80|\xe2\x81|\xef\
 def check_tree(data: bytes) -> tuple[Iterator[Finding], TreeLinks]:
     """The rules that a tree breaks; and what the tree names, which is complete once those have been looked at."""
     links = TreeLinks()
-    if not _SOUND.fullmatch(data):
-        return _odd_tree(data, links), links
+    if len(data) > _LARGE_BYTES or not _SOUND.fullmatch(data):
+        return _by_entries(data, links), links
     entries = _ENTRIES.findall(data)
     names = [name + b"/" if mode == b"40000" else name for mode, name, _ in entries]
     if _ODD_NAME.search(b"\0%b\0" % b"\0".join(names)) or names != sorted(names) or _twins(names):
-        return _odd_tree(data, links), links
-    links.trees = [oid for mode, _, oid in entries if mode == b"40000"]
-    links.blobs = [oid for mode, _, oid in entries if mode[:2] in (b"10", b"12")]
+        return _by_entries(data, links), links
+    links.trees = {oid for mode, _, oid in entries if mode == b"40000"}
+    links.blobs = {oid for mode, _, oid in entries if mode[:2] in (b"10", b"12")}
     return iter(()), links
 
 
@@ -317,23 +318,35 @@ def _twins(names: list[bytes]) -> bool:
     return len(distinct) != len(names) or any(name[-1:] == b"/" and name[:-1] in distinct for name in names)
 
 
-def _odd_tree(data: bytes, links: TreeLinks) -> Iterator[Finding]:
-    entries: list[tuple[bytes, TreeEntry]] = []
+def _by_entries(data: bytes, links: TreeLinks) -> Iterator[Finding]:
+    """Look at one entry after the other, holding no more than that."""
+    before = b""
+    files: list[bytes] = []  # whose names the last entry's begins with: a directory may be the twin of any of them
+    unsorted = twins = False
     at = 0
     while at < len(data):
         match = _ENTRIES.match(data, at)
         if match is None or len(match.group(1)) > _MODE_DIGITS:
             yield Finding("badTree", "cannot be parsed as a tree")
             return
-        mode, name, oid = match.groups()
-        entries.append((mode, TreeEntry(int(mode, 8), name, ObjectId(oid))))
         at = match.end()
-    for mode, entry in entries:
-        yield from _entry(mode, entry, links)
-    keys = [entry.name + b"/" if _is_directory(entry.mode) else entry.name for _, entry in entries]
-    if keys != sorted(keys):
+        mode, name, oid = match.groups()
+        if mode == b"100644" and any(oid) and not _ODD_NAME.search(b"\0%b\0" % name) and b"/" not in name:
+            links.blobs.add(oid)
+        else:
+            yield from _entry(mode, TreeEntry(int(mode, 8), name, ObjectId(oid)), links)
+        directory = _is_directory(int(mode, 8))
+        key = name + b"/" if directory else name
+        while files and not key.startswith(files[-1]):
+            files.pop()
+        unsorted = unsorted or key < before
+        twins = twins or key == before or (directory and name in files)
+        before = key
+        if not directory:
+            files.append(name)
+    if unsorted:
         yield Finding("treeNotSorted", "not properly sorted")
-    if _twins(keys):
+    if twins:
         yield Finding("duplicateEntries", "contains duplicate file entries")
 
 
@@ -355,13 +368,13 @@ def _entry(mode: bytes, entry: TreeEntry, links: TreeLinks) -> Iterator[Finding]
     if is_gitmodules(name):
         if symlink:
             yield Finding("gitmodulesSymlink", ".gitmodules is a symbolic link")
-        links.gitmodules.append(entry.oid)
+        links.gitmodules.add(entry.oid)
     if is_gitattributes(name) and not symlink:
-        links.gitattributes.append(entry.oid)
+        links.gitattributes.add(entry.oid)
     if _is_directory(entry.mode):
-        links.trees.append(entry.oid)
+        links.trees.add(entry.oid)
     elif entry.mode & 0o170000 in (_MODE_FILE, _MODE_SYMLINK):
-        links.blobs.append(entry.oid)
+        links.blobs.add(entry.oid)
 
 
 def _is_directory(mode: int) -> bool:

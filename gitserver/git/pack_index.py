@@ -74,7 +74,7 @@ class PackIndex:
     """An index in memory. Positions count objects in the order of their ids."""
 
     def __init__(self, data: bytes) -> None:
-        if data[:8] != _MAGIC:
+        if data[:8] != _MAGIC or len(data) < _NAMES_AT:
             raise IndexDamaged("a pack's index does not begin as an index does")
         self._data = data
         self._fan: tuple[int, ...] = (0, *struct.unpack_from(">256L", data, len(_MAGIC)))
@@ -192,6 +192,8 @@ def _big_endian(values: "array[int]") -> bytes:
 
 def _native(code: str, data: bytes) -> "array[int]":
     values = array(code)
+    if len(data) % values.itemsize:
+        raise IndexDamaged("a pack's index is shorter or longer than it should be")
     values.frombytes(data)
     if sys.byteorder == "little":
         values.byteswap()

@@ -6,6 +6,8 @@ compares the server's verdict with that of ``git index-pack --strict`` and print
 those chosen on purpose (:data:`STRICTER`).
 """
 
+# ruff: noqa: T201  a command that prints
+
 import argparse
 import random
 import resource

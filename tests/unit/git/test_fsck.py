@@ -306,3 +306,29 @@ def test_rules_that_an_operator_ignores_are_not_insisted_on() -> None:
 
     assert policy.first(oid(Kind.TREE, padded), check_tree(padded)[0]) is None
     assert policy.first(oid(Kind.TREE, broken), check_tree(broken)[0]) is not None
+
+
+def test_a_large_tree_is_judged_like_a_small_one(judge: GitJudge) -> None:
+    many = [(b"100644", b"f%06d" % number, BLOB) for number in range(25_000)]
+    odd: list[tuple[str | None, bytes]] = [
+        (None, tree(*many)),
+        (None, tree(*many[:9], (b"40000", b"f000008.", TREE_ID), *many[9:])),
+        ("hasDotgit", tree((b"100644", b".git", BLOB), *many)),
+        ("hasDotgit", tree((b"100644", b"a\\.Git", BLOB), *many)),
+        ("fullPathname", tree((b"100644", b"a/b", BLOB), *many)),
+        ("nullSha1", tree((b"100644", b"a", bytes(20)), *many)),
+        ("zeroPaddedFilemode", tree((b"040000", b"a", TREE_ID), *many)),
+        ("treeNotSorted", tree(*many[:9], *many[5:])),
+        ("duplicateEntries", tree(*many[:9], *many[8:])),
+        (
+            "duplicateEntries",
+            tree(*many[:9], (b"100644", b"f000008.x", BLOB), (b"40000", b"f000008", TREE_ID), *many[9:]),
+        ),
+        ("badTree", tree(*many)[:-1]),
+    ]
+
+    for message_id, data in odd:
+        pack = with_all_it_names(Kind.TREE, data)
+        assert server_verdict(pack).message_ids == ((message_id,) if message_id else ())
+        theirs = judge.verdict(pack)
+        assert (message_id in theirs.message_ids) if message_id else theirs.accepted
