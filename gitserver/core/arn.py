@@ -2,15 +2,7 @@
 
 from dataclasses import dataclass
 
-from gitserver.core.errors import Invalid
 from gitserver.core.ids import AccountId
-
-
-class InvalidArn(Invalid):
-    """The text is not an ARN."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(f"{text!r} is not an ARN; an ARN reads arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE")
 
 
 @dataclass(frozen=True)
@@ -28,18 +20,6 @@ class Arn:
 
     def __str__(self) -> str:
         return ":".join(("arn", self.partition, self.service, self.region, self.account, self.resource))
-
-
-def parse_arn(text: str) -> Arn:
-    """Take *text* apart.
-
-    Raises:
-        InvalidArn: *text* has fewer than six parts, or does not start with ``arn:``.
-    """
-    parts = text.split(":", 5)
-    if len(parts) != 6 or parts[0] != "arn" or not parts[1] or not parts[2] or not parts[5]:
-        raise InvalidArn(text)
-    return Arn(partition=parts[1], service=parts[2], region=parts[3], account=parts[4], resource=parts[5])
 
 
 def repository_arn(region: str, account: AccountId, name: str) -> Arn:

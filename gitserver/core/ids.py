@@ -37,11 +37,6 @@ def new_account_id() -> AccountId:
     return AccountId(str(secrets.randbelow(9 * 10**11) + 10**11))
 
 
-def new_id(prefix: str) -> str:
-    """``prefix-`` and 128 random bits in lower-case hexadecimal."""
-    return f"{prefix}-{secrets.token_hex(16)}"
-
-
 def new_repository_id() -> RepositoryId:
     """A random repository id, spelled like a UUID as CodeCommit's are."""
     digits = secrets.token_hex(16)

@@ -63,10 +63,6 @@ class CommitGraph:
             oid = tag_links(self._store.read(oid)[1]).target
         return Peeled(tuple(tags), oid, kind)
 
-    def is_commit(self, oid: ObjectId) -> bool:
-        """Whether the store holds *oid*, and it is a commit."""
-        return oid in self._links or (oid in self._store and self._store.kind(oid) is Kind.COMMIT)
-
     def ancestors(self, tips: Iterable[ObjectId]) -> Generator[ObjectId, None, None]:
         """The commits *tips* and everything behind them, about newest first, each once."""
         seen: set[ObjectId] = set()

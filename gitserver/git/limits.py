@@ -29,7 +29,6 @@ class PackLimits:
     header_bytes: int = 1 * MIB  # of a commit or tag, up to the empty line
     delta_object_bytes: int = 128 * MIB  # a delta, its base or its result: these are held in memory whole
     delta_depth: int = 4095  # what `git pack-objects --depth` can make at most
-    path_depth: int = 256  # of nested trees
     inflated_floor_bytes: int = 64 * MIB  # any pack may inflate to this much …
     inflated_ratio: int = 4096  # … and beyond it to this many times its own size
     cache_bytes: int = 48 * MIB  # inflated deltas and bases kept while deltas are resolved

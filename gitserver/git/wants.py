@@ -13,10 +13,10 @@ from gitserver.core.errors import NotFound, TooMuch
 from gitserver.git.graph import CommitGraph
 from gitserver.git.objects import OID_BYTES, Kind, ObjectId
 from gitserver.git.reachability import TreeMemo
+from gitserver.git.ref_names import is_hidden
 from gitserver.git.refs import RefSnapshot
 from gitserver.git.store import ObjectStore
 
-HIDDEN_PREFIX = b"refs/internal/"
 MEMORY_IDS = 1_000_000  # 20 MB
 _MEMO_IDS = 0  # each tree is read once
 _PATIENCE_TREES = 4096  # a search longer than this goes on to the end, so that it need not be made again
@@ -41,9 +41,7 @@ class VisibleRefs:
     """The refs that clients may see: all but ``refs/internal/``. Names ascend."""
 
     def __init__(self, snapshot: RefSnapshot) -> None:
-        self.refs: Mapping[bytes, ObjectId] = {
-            name: oid for name, oid in snapshot.refs.items() if not name.startswith(HIDDEN_PREFIX)
-        }
+        self.refs: Mapping[bytes, ObjectId] = {name: oid for name, oid in snapshot.refs.items() if not is_hidden(name)}
         self.peeled: Mapping[bytes, ObjectId] = snapshot.peeled
         self.symref = snapshot.head  # what HEAD names; that branch may not exist yet
 

@@ -27,7 +27,7 @@ from gitserver.operations import locks
 from gitserver.operations.files import Sum, copy_blob, copy_file, sum_file
 from gitserver.operations.installation import NotEmpty, claim, finish, sync_directory, write_private
 from gitserver.storage.blobs import BlobMissing
-from gitserver.storage.database import Database, sqlite_url
+from gitserver.storage.database import Database, NotBackedUpHere, sqlite_url
 from gitserver.storage.local import LocalBlobStore
 from gitserver.storage.vault import Vault
 
@@ -81,6 +81,8 @@ def backup(config: Config, services: Services, target: Path, progress: Progress)
         NotBackedUpHere: the database is PostgreSQL: its own tools copy it.
         TooBusy: see there.
     """
+    if not config.on_sqlite:
+        raise NotBackedUpHere
     target = target.absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise NotEmpty(target, "is not empty and was left as it is")

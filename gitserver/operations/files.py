@@ -76,24 +76,6 @@ def copy_blob(name: str, source: BlobStore, target: BlobStore) -> Sum:
     return Sum(offset, digest.hexdigest())
 
 
-def sum_blob(name: str, store: BlobStore) -> Sum:
-    """What the blob is now.
-
-    Raises:
-        BlobMissing: *store* has none.
-    """
-    digest = hashlib.sha256()
-    blob = store.open(name)
-    try:
-        offset = 0
-        while piece := blob.read_at(offset, PIECE_BYTES):
-            digest.update(piece)
-            offset += len(piece)
-    finally:
-        blob.close()
-    return Sum(offset, digest.hexdigest())
-
-
 def new_private_file(path: Path) -> IO[bytes]:
     """Open a file that does not exist yet for writing; nobody else may ever read it."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
