@@ -50,8 +50,7 @@ class GitTransport(paramiko.Transport):
         "mlkem768x25519-sha256",
         "curve25519-sha256",
         "curve25519-sha256@libssh.org",
-        "diffie-hellman-group16-sha512",
-    )
+    )  # no group of integers: strangers could make us spend 0.2 s on each exchange, holding up every thread
     _preferred_keys = ("ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256")
     _preferred_ciphers = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com")
     _preferred_macs = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")  # negotiated; GCM uses none
@@ -94,6 +93,11 @@ class GitTransport(paramiko.Transport):
 
     def _queue_incoming_channel(self, channel: Channel) -> None:
         self.server_object.channel_opened(channel)
+
+    def _parse_kex_init(self, m: Any) -> None:
+        if self.initial_kex_done and not self.is_authenticated():
+            raise paramiko.SSHException("the client asks for new keys before it has said who it is")
+        super()._parse_kex_init(m)
 
     def _parse_newkeys(self, m: Any) -> None:
         if self.auth_handler is None:

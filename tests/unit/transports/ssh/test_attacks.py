@@ -186,6 +186,29 @@ def test_a_connection_ends_after_too_many_refused_keys(open_house: Open) -> None
     assert wait_until(lambda: house.failed == [("127.0.0.1", "ssh-key", "git")])
 
 
+def test_a_stranger_cannot_make_the_server_exchange_keys_again(open_house: Open) -> None:
+    house = open_house()
+    transport = house.transport()
+
+    with pytest.raises((paramiko.SSHException, OSError, EOFError)):
+        transport.renegotiate_keys()
+
+    transport.close()
+    alice = house.client(house.key("alice"))
+    assert run(alice, "git-upload-pack '/v1/repos/web'")[0] == 0
+    alice.close()
+
+
+def test_a_key_exchange_that_costs_the_server_more_than_the_stranger_is_not_spoken(open_house: Open) -> None:
+    transport = paramiko.Transport(("127.0.0.1", open_house().port))
+    transport._preferred_kex = ("diffie-hellman-group16-sha512", "diffie-hellman-group14-sha256")
+
+    with pytest.raises(paramiko.SSHException, match="no acceptable kex"):
+        transport.start_client(timeout=10)
+
+    transport.close()
+
+
 def test_nobody_may_ask_about_known_keys_for_ever(open_house: Open) -> None:
     house = open_house(login_attempts=3)
     admin = house.key("admin")
