@@ -11,6 +11,7 @@ Source: open(2), link(2), fsync(2), flock(2).
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -181,10 +182,14 @@ class LocalBlobSource:
         self._name = name
         with _in_sentences(name):
             try:
-                self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             except FileNotFoundError as missing:
                 raise BlobMissing(name) from missing
-            self.size = os.fstat(self._file).st_size
+            status = os.fstat(self._file)
+            self.size = status.st_size
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device could wait for ever
+            self.close()
+            raise BlobUnreadable(name, "it is not a regular file")
 
     def read_at(self, offset: int, length: int) -> bytes:
         """See BlobSource."""

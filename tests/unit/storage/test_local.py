@@ -42,6 +42,26 @@ def test_only_its_owner_may_look_into_the_store(root: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+def test_a_pipe_in_a_blobs_place_is_refused_instead_of_waited_for(root: Path) -> None:
+    put(root, "web/pack/1")
+    (file,) = [path for path in root.rglob("*") if path.is_file()]
+    file.unlink()
+    os.mkfifo(file)
+
+    with pytest.raises(BlobUnreadable, match="not a regular file"):
+        LocalBlobStore(root).open("web/pack/1")
+
+
+def test_a_symbolic_link_in_a_blobs_place_is_refused(root: Path, tmp_path: Path) -> None:
+    put(root, "web/pack/1")
+    (file,) = [path for path in root.rglob("*") if path.is_file()]
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(BlobUnreadable):
+        LocalBlobStore(root).open("web/pack/1")
+
+
 def test_no_directory_grows_with_the_number_of_blobs(root: Path) -> None:
     for number in range(300):
         put(root, f"web/pack/{number}")
