@@ -294,8 +294,12 @@ def _when(line: bytes, at: int) -> Finding | None:
 _ENTRIES = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
 _LARGE_BYTES = 1 << 19  # a tree beyond this is read entry by entry, to save memory
 _MODE_DIGITS = 7  # one more than any mode has; Git takes more, other readers do not
+_USUAL_MODES = (b"100644", b"40000", b"100755", b"100664", b"120000")
 _SOUND = re.compile(rb"(?:(?:100644|100755|120000|40000|160000) [^\0/]+\0(?!\0{20}).{20})*+", re.DOTALL)
-_ODD_NAME = re.compile(rb"\0\.{1,2}/?\0|\.[gG]|~[1-9]|\\|\xe2\x80|\xe2\x81|\xef\xbb")
+# Every name that dot_names could recognise, and some more; names stand between NULs, those of directories with a slash.
+_ODD_NAME = re.compile(
+    rb"\0\.{1,2}/?(?=\0)|\.git(?=[\0. :/\x80-\xff]|m|a)|~[1-9]|\\|\xe2\x80|\xe2\x81|\xef\xbb", re.IGNORECASE
+)
 
 
 def check_tree(data: bytes) -> tuple[Iterator[Finding], TreeLinks]:
@@ -305,11 +309,23 @@ def check_tree(data: bytes) -> tuple[Iterator[Finding], TreeLinks]:
         return _by_entries(data, links), links
     entries = _ENTRIES.findall(data)
     names = [name + b"/" if mode == b"40000" else name for mode, name, _ in entries]
-    if _ODD_NAME.search(b"\0%b\0" % b"\0".join(names)) or names != sorted(names) or _twins(names):
+    if names != sorted(names) or _twins(names):
         return _by_entries(data, links), links
     links.trees = {oid for mode, _, oid in entries if mode == b"40000"}
     links.blobs = {oid for mode, _, oid in entries if mode[:2] in (b"10", b"12")}
-    return iter(()), links
+    return _odd_names(names, entries, links), links
+
+
+def _odd_names(names: list[bytes], entries: list[tuple[bytes, bytes, bytes]], links: TreeLinks) -> Iterator[Finding]:
+    """Look at those entries of a tree in good order whose names may be dangerous."""
+    joined = b"\0%b\0" % b"\0".join(names)
+    number, at = -1, 0
+    for odd in _ODD_NAME.finditer(joined):
+        begun = joined.count(0, at, odd.start() + 1)
+        if begun:
+            number, at = number + begun, odd.start() + 1
+            mode, name, oid = entries[number]
+            yield from _entry(mode, TreeEntry(int(mode, 8), name, ObjectId(oid)), links)
 
 
 def _twins(names: list[bytes]) -> bool:
@@ -331,8 +347,8 @@ def _by_entries(data: bytes, links: TreeLinks) -> Iterator[Finding]:
             return
         at = match.end()
         mode, name, oid = match.groups()
-        if mode == b"100644" and any(oid) and not _ODD_NAME.search(b"\0%b\0" % name) and b"/" not in name:
-            links.blobs.add(oid)
+        if mode in _USUAL_MODES and any(oid) and not _ODD_NAME.search(b"\0%b\0" % name) and b"/" not in name:
+            (links.trees if mode == b"40000" else links.blobs).add(oid)
         else:
             yield from _entry(mode, TreeEntry(int(mode, 8), name, ObjectId(oid)), links)
         directory = _is_directory(int(mode, 8))

@@ -332,3 +332,19 @@ def test_a_large_tree_is_judged_like_a_small_one(judge: GitJudge) -> None:
         assert server_verdict(pack).message_ids == ((message_id,) if message_id else ())
         theirs = judge.verdict(pack)
         assert (message_id in theirs.message_ids) if message_id else theirs.accepted
+
+
+def test_every_odd_name_of_a_tree_is_seen_though_others_stand_beside_it() -> None:
+    neighbours = [b".", b"..", b".git", b".gitattributes", b".gitignore", b".gitmodules", b"a\\.git", b"b~1", b"z"]
+    data = tree(*((b"100644", name, BLOB) for name in neighbours))
+
+    findings, links = check_tree(data)
+
+    assert {finding.message_id for finding in findings} == {"hasDot", "hasDotdot", "hasDotgit"}
+    assert links.gitmodules == links.gitattributes == links.blobs == {BLOB}
+
+
+def test_a_tree_of_nothing_but_odd_names_takes_no_time() -> None:
+    data = tree(*((b"100644", b"%06d~1" % number, BLOB) for number in range(13_000)))
+
+    assert not list(check_tree(data)[0])
