@@ -1,13 +1,16 @@
 """Open packs, shared by everybody in this process who reads them.
 
 Packs never change, so one that was opened stays good for as long as it is remembered. A pack that somebody reads is
-never closed; one that nobody reads is closed when too many are open, the longest unused first.
+never closed; one that nobody reads is closed when too many are open, the longest unused first, and, when any other is
+taken or given back, once it was idle for a while: an open file of a deleted repository still takes room on the disk,
+and an open pack still has its key.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from time import monotonic
 
 from gitserver.git.packs import Pack
 from gitserver.storage.vault import Blob, Vault
@@ -15,6 +18,7 @@ from gitserver.storage.vault import Blob, Vault
 _OPEN_PACKS = 128
 _CACHED_SEGMENTS = 8  # of 64 KiB, for each open pack
 _INDEX_BYTES = 64 << 20
+_IDLE_S = 60
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,9 @@ class PackRecord:
 class PackShelf:
     """Opens packs, and keeps those that are likely to be read again."""
 
-    def __init__(self, vault: Vault) -> None:
-        self._vault = vault
-        self._idle: OrderedDict[str, Pack] = OrderedDict()
+    def __init__(self, vault: Vault, now: Callable[[], float] = monotonic) -> None:
+        self._vault, self._now = vault, now
+        self._idle: OrderedDict[str, tuple[Pack, float]] = OrderedDict()  # and since when, the longest idle first
         self._borrowed: dict[str, tuple[Pack, int]] = {}
         self._lock = Lock()
 
@@ -41,6 +45,7 @@ class PackShelf:
         Raises:
             BlobDamaged: one of them does not open.
         """
+        self._close_surplus()
         taken: list[Pack] = []
         try:
             for record in records:  # one by one: what was taken must be given back
@@ -52,7 +57,6 @@ class PackShelf:
 
     def give_back(self, packs: Iterable[Pack]) -> None:
         """Say that packs are not read any more by whoever took them."""
-        surplus: list[Pack] = []
         with self._lock:
             for pack in packs:
                 held, readers = self._borrowed[pack.id]
@@ -62,21 +66,30 @@ class PackShelf:
                     self._borrowed[pack.id] = (pack, readers - 1)
                 else:
                     del self._borrowed[pack.id]
-                    self._idle[pack.id] = pack
-            held_bytes = sum(pack.index.memory_bytes for pack in self._idle.values())
-            while self._idle and (len(self._idle) > _OPEN_PACKS or held_bytes > _INDEX_BYTES):
-                _, dropped = self._idle.popitem(last=False)
-                held_bytes -= dropped.index.memory_bytes
-                surplus.append(dropped)
-        for pack in surplus:
-            pack.close()
+                    self._idle[pack.id] = (pack, self._now())
+        self._close_surplus()
 
     def close(self) -> None:
         """Close what nobody reads."""
         with self._lock:
             idle = list(self._idle.values())
             self._idle.clear()
-        for pack in idle:
+        for pack, _ in idle:
+            pack.close()
+
+    def _close_surplus(self) -> None:
+        surplus: list[Pack] = []
+        before = self._now() - _IDLE_S
+        with self._lock:
+            held_bytes = sum(pack.index.memory_bytes for pack, _ in self._idle.values())
+            while self._idle:
+                pack, since = next(iter(self._idle.values()))
+                if len(self._idle) <= _OPEN_PACKS and held_bytes <= _INDEX_BYTES and since > before:
+                    break
+                del self._idle[pack.id]
+                held_bytes -= pack.index.memory_bytes
+                surplus.append(pack)
+        for pack in surplus:
             pack.close()
 
     def _lend(self, pack_id: str) -> Pack | None:
@@ -84,7 +97,7 @@ class PackShelf:
             if pack_id in self._borrowed:
                 pack, readers = self._borrowed[pack_id]
             elif pack_id in self._idle:
-                pack, readers = self._idle.pop(pack_id), 0
+                (pack, _), readers = self._idle.pop(pack_id), 0
             else:
                 return None
             self._borrowed[pack_id] = (pack, readers + 1)

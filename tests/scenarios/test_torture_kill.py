@@ -27,6 +27,7 @@ from tests.scenarios.torture import (
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(14_400 if LONG else 300)]
 
 ROUNDS = times(8, 200)
+ROUNDS_EACH = 12  # with the same repositories
 RESTART_S = 20  # of a machine that does other things too; on a quiet one it must be below 2, and docs/torture.md has it
 MAIN = "refs/heads/main"
 
@@ -78,11 +79,17 @@ def test_a_server_killed_at_random_moments_of_pushes_loses_nothing_it_acknowledg
     new_house: NewHouse, tmp_path: Path
 ) -> None:
     house = new_house()
-    names = [house.repository() for _ in range(3)]
-    at, key, work = dict.fromkeys(names, ZERO), house.ssh_key(), tmp_path / "work"
+    names: list[str] = []
+    at: dict[str, str] = {}
+    key, work = house.ssh_key(), tmp_path / "work"
     restarts, pushes, unacknowledged = [], 0, 0
 
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
+        if number % ROUNDS_EACH == 0:
+            for name in names:
+                house.services.repositories.delete(house.caller, name)
+            names = [house.repository() for _ in range(3)]
+            at = dict.fromkeys(names, ZERO)
         writers = [
             Writer(house, names[0], at[names[0]], (200, 50_000)),
             Writer(house, names[1], at[names[1]], (3_000_000, 12_000_000)),  # the second waits in the spool's file
@@ -104,7 +111,7 @@ def test_a_server_killed_at_random_moments_of_pushes_loses_nothing_it_acknowledg
             pushes += writer.pushes
         sweep(house)
         assert unrecorded(house) == set()
-        assert_sound(house, tmp_path, *names)
+        assert_sound(house, tmp_path, names[number % 3])
 
     assert house.cli("verify").returncode == 0
     tell(
