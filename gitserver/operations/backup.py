@@ -51,6 +51,15 @@ class NotABackup(Invalid):
         super().__init__(f"{directory} cannot be restored: {why}; choose another backup")
 
 
+class InsideItself(Invalid):
+    """The backup would lie where the server keeps, and sweeps, what is backed up."""
+
+    code = "InsideItself"
+
+    def __init__(self, target: Path, own: Path) -> None:
+        super().__init__(f"{target} lies in the server's own directory {own}; choose a place outside it")
+
+
 class TooBusy(Conflict):
     """Repositories went faster than they were copied."""
 
@@ -78,12 +87,16 @@ def backup(config: Config, services: Services, target: Path, progress: Progress)
 
     Raises:
         NotEmpty: there is something in *target*.
+        InsideItself: *target* lies in a directory of the server.
         NotBackedUpHere: the database is PostgreSQL: its own tools copy it.
         TooBusy: see there.
     """
     if not config.on_sqlite:
         raise NotBackedUpHere
     target = target.absolute()
+    for own in (config.data, config.blobs, config.key_directory):
+        if target.resolve().is_relative_to(own.resolve()):
+            raise InsideItself(target, own)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise NotEmpty(target, "is not empty and was left as it is")
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -191,6 +204,7 @@ def _written(manifest: Manifest, services: Services) -> bytes:
 
 def _read_manifest(source: Path) -> Manifest:
     try:
+        _expect_file(source, MANIFEST)
         facts = json.loads((source / MANIFEST).read_bytes())
         if facts["format"] != FORMAT:
             raise NotABackup(source, f"its format {facts['format']!r} is not known to this version of gitserver")
@@ -198,12 +212,21 @@ def _read_manifest(source: Path) -> Manifest:
         account = str(facts["account"])
     except FileNotFoundError as missing:
         raise NotABackup(source, f"it has no {MANIFEST}, so it was never finished") from missing
-    except (ValueError, KeyError, TypeError) as malformed:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as malformed:
         raise NotABackup(source, f"its {MANIFEST} is damaged") from malformed
     strangers = [name for name in files if name not in {*_PUBLIC, DATABASE}]
     if strangers or DATABASE not in files or FILE_NAME not in files:
         raise NotABackup(source, f"its {MANIFEST} does not list what a backup has")
+    for name in files:
+        _expect_file(source, name)
     return Manifest(account, files, blobs)
+
+
+def _expect_file(source: Path, name: str) -> None:
+    """Refuse a link, which may lead anywhere, and a pipe, which may never end; what is missing is told elsewhere."""
+    path = source / name
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise NotABackup(source, f"its {name} is not a regular file")
 
 
 def _sums(found: dict[str, Any]) -> dict[str, Sum]:
