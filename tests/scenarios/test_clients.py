@@ -126,6 +126,14 @@ def desk(request: pytest.FixtureRequest, house: House, key: Key, tmp_path: Path,
     return Desk(house, client(house, door, key, house.git_credential()), tmp_path, sample, stocked)
 
 
+def test_the_documents_tell_of_every_client_and_every_exception() -> None:
+    told = " ".join((Path(__file__).parents[2] / "docs" / "clients.md").read_text().split())
+
+    for client in CLIENTS:
+        assert f"| {client.title}" in told
+        assert all(reason in told for reason in client.cannot.values())
+
+
 # Reading
 
 
@@ -391,6 +399,15 @@ def test_a_user_without_permission_gets_nothing(desk: Desk, stranger: Stranger) 
 
     assert not said.ok, said.text
     assert re.search(DENIED, said.text, re.IGNORECASE), said.text
+
+
+# After all that
+
+
+def test_the_server_finds_nothing_wrong_with_what_came(house: House, stocked: str) -> None:
+    done = house.cli("verify", check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _history(desk: Desk, clone: Path, length: int) -> str:

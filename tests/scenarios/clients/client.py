@@ -41,17 +41,13 @@ class Client:
         credential: the git credential to show.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str]  # in the names of tests
+    title: ClassVar[str]  # in docs/clients.md
     doors: ClassVar[tuple[Door, ...]] = ("https", "ssh")
     cannot: ClassVar[Mapping[str, str]] = {}  # a word of the scenarios to the reason
 
     def __init__(self, house: House, door: Door, key: Key, credential: Credential) -> None:
         self.house, self.door, self.key, self.credential = house, door, key, credential
-
-    @staticmethod
-    def version() -> str:
-        """Name and version, for the table."""
-        raise NotImplementedError
 
     def url(self, repository: str) -> str:
         """Where the client finds *repository*."""

@@ -12,15 +12,10 @@ class Dulwich(Driven):
     """Dulwich's porcelain."""
 
     name = "dulwich"
+    title = "Dulwich"
     cannot: ClassVar[Mapping[str, str]] = {
         "clone nothing": "Dulwich 1.2.21 cannot clone an empty repository, from C Git's server neither",
     }
-
-    @staticmethod
-    def version() -> str:
-        import dulwich
-
-        return "Dulwich " + ".".join(map(str, dulwich.__version__))
 
     def program(self) -> list[str | Path]:
         return [sys.executable, Path(__file__).with_name("dulwich_driver.py")]

@@ -1,7 +1,6 @@
 """Debian's git, in each protocol version, over TLS, OpenSSH and an SSH client made of paramiko."""
 
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -15,11 +14,8 @@ class Git(Client):
     """Git as it comes: protocol version 2."""
 
     name = "git"
+    title = "git, protocol version 2"
     protocol: ClassVar[int] = 2
-
-    @staticmethod
-    def version() -> str:
-        return subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
     def clone(self, url: str, directory: Path, *, depth: int = 0) -> Said:
         shallow = [f"--depth={depth}", "--no-single-branch"] if depth else []
@@ -46,6 +42,7 @@ class GitV1(Git):
     """Git with ``protocol.version=1``."""
 
     name = "git-v1"
+    title = "git with `protocol.version=1`"
     protocol = 1
 
 
@@ -53,6 +50,7 @@ class GitV0(Git):
     """Git with ``protocol.version=0``."""
 
     name = "git-v0"
+    title = "git with `protocol.version=0`"
     protocol = 0
 
 
@@ -60,13 +58,8 @@ class GitOverParamiko(Git):
     """Git with paramiko in the place of OpenSSH's client."""
 
     name = "git-paramiko"
+    title = "git with paramiko as its SSH client"
     doors: ClassVar[tuple[Door, ...]] = ("ssh",)
-
-    @staticmethod
-    def version() -> str:
-        import paramiko
-
-        return f"{Git.version()}, paramiko {paramiko.__version__}"
 
     def ssh(self) -> dict[str, str]:
         program = Path(__file__).with_name("paramiko_ssh.py")

@@ -1,6 +1,5 @@
 """isomorphic-git, which is Git in JavaScript, under Node.js."""
 
-import json
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,12 +14,8 @@ class Isomorphic(Driven):
     """isomorphic-git with its Node.js HTTP client."""
 
     name = "isomorphic-git"
+    title = "isomorphic-git"
     doors: ClassVar[tuple[Door, ...]] = ("https",)  # it has no SSH
-
-    @staticmethod
-    def version() -> str:
-        found = json.loads((MODULES / "isomorphic-git" / "package.json").read_text())["version"]
-        return f"isomorphic-git {found}"
 
     def program(self) -> list[str | Path]:
         return ["node", _FOLDER / "driver.cjs"]

@@ -30,16 +30,10 @@ class JGit(Client):
     """Debian's jgit-cli."""
 
     name = "jgit"
+    title = "JGit"
     cannot: ClassVar[Mapping[str, str]] = {
         "shallow": "JGit before 6.5 has no shallow clones",
     }
-
-    @staticmethod
-    def version() -> str:
-        done = subprocess.run(
-            ["jgit", "version"], env={"PATH": "/usr/bin:/bin", **_class_path()}, capture_output=True, text=True
-        )
-        return done.stdout.strip().replace("jgit version", "JGit")
 
     def url(self, repository: str) -> str:
         """JGit takes no password from a URL; it has a .netrc."""

@@ -1,7 +1,6 @@
 """pygit2, that is libgit2, over OpenSSL and over libssh2."""
 
 import sys
-from importlib import metadata
 from pathlib import Path
 
 from tests.scenarios.clients.client import Driven
@@ -11,12 +10,7 @@ class Pygit2(Driven):
     """libgit2's Python binding."""
 
     name = "pygit2"
-
-    @staticmethod
-    def version() -> str:
-        from pygit2 import LIBGIT2_VERSION
-
-        return f"pygit2 {metadata.version('pygit2')} (libgit2 {LIBGIT2_VERSION})"
+    title = "pygit2"
 
     def program(self) -> list[str | Path]:
         return [sys.executable, Path(__file__).with_name("pygit2_driver.py")]
