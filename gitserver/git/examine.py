@@ -67,28 +67,32 @@ class Examination:
         Raises:
             PackDamaged: an object is not of the kind that another one takes it for.
         """
-        own = oids_by_kind(table)
+        self._strike_out(table)
+        if any(self._named.values()):
+            self._refuse_mismatches(table)
         for kind, named in self._named.items():
-            for name in named - own[kind]:
+            for name in named:
                 oid = ObjectId(name)
-                if any(name in others for other, others in own.items() if other is not kind):
-                    raise _mismatch(oid, kind)
                 if oid not in held:
                     yield oid
                 elif held.kind(oid) is not kind:
                     raise _mismatch(oid, kind)
 
+    def _strike_out(self, table: PackTable) -> None:
+        """Forget what is named and is there, as what it is named for."""
+        named = [self._named.get(Kind(number)) if number else None for number in range(5)]
+        oids = bytes(table.oids)
+        for number, kind in enumerate(table.kinds):
+            known = named[kind]
+            if known is not None:
+                known.discard(oids[number * OID_BYTES : (number + 1) * OID_BYTES])
 
-def oids_by_kind(table: PackTable) -> dict[Kind, set[bytes]]:
-    """The ids of a resolved pack's objects."""
-    own: dict[Kind, set[bytes]] = {kind: set() for kind in Kind}
-    sets = [own.get(Kind(number)) if number else None for number in range(5)]
-    oids = bytes(table.oids)
-    for number, kind in enumerate(table.kinds):
-        chosen = sets[kind]
-        if chosen is not None:
-            chosen.add(oids[number * OID_BYTES : (number + 1) * OID_BYTES])
-    return own
+    def _refuse_mismatches(self, table: PackTable) -> None:
+        for number in range(len(table)):
+            oid = table.oid(number)
+            for kind, named in self._named.items():
+                if oid in named:
+                    raise _mismatch(oid, kind)
 
 
 def check_special_blobs(

@@ -7,10 +7,12 @@ Source: git-fsck(1), "fsck-msgs"; severities as ``receive.fsckObjects`` has them
 what Git calls info is let pass.
 """
 
+import operator
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 
 from gitserver.core.errors import Invalid
 from gitserver.git.dot_names import is_dotgit, is_gitattributes, is_gitmodules
@@ -18,6 +20,7 @@ from gitserver.git.limits import LimitReached, PackLimits
 from gitserver.git.objects import (
     KIND_OF_WORD,
     MODE_TREE,
+    OID_BYTES,
     Kind,
     ObjectId,
     TreeEntry,
@@ -130,8 +133,8 @@ STRICT = FsckPolicy()
 class TreeLinks:
     """What a tree names, sorted by what it takes them to be."""
 
-    trees: set[bytes] = field(default_factory=set)
-    blobs: set[bytes] = field(default_factory=set)
+    trees: Collection[bytes] = ()
+    blobs: Collection[bytes] = ()
     gitmodules: set[bytes] = field(default_factory=set)
     gitattributes: set[bytes] = field(default_factory=set)
 
@@ -294,33 +297,47 @@ def _when(line: bytes, at: int) -> Finding | None:
 _ENTRIES = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
 _LARGE_BYTES = 1 << 19  # a tree beyond this is read entry by entry, to save memory
 _MODE_DIGITS = 7  # one more than any mode has; Git takes more, other readers do not
+_TREE_MODE = b"40000"
+_NO_FILES = (_TREE_MODE, b"160000")
 _USUAL_MODES = (b"100644", b"40000", b"100755", b"100664", b"120000")
-_SOUND = re.compile(rb"(?:(?:100644|100755|120000|40000|160000) [^\0/]+\0(?!\0{20}).{20})*+", re.DOTALL)
+_SOUND_ENTRY = re.compile(rb"(100644|100755|120000|40000|160000) ([^\0/]+)\0((?!\0{20}).{20})", re.DOTALL)
 # Every name that dot_names could recognise, and some more; names stand between NULs, those of directories with a slash.
-_ODD_NAME = re.compile(
-    rb"\0\.{1,2}/?(?=\0)|\.git(?=[\0. :/\x80-\xff]|m|a)|~[1-9]|\\|\xe2\x80|\xe2\x81|\xef\xbb", re.IGNORECASE
+_ODD_NAME = re.compile(  # in lower case
+    rb"\0\.{1,2}/?(?=\0)|\.git(?=[\0. :/ma\x80-\xff])|~[1-9]|\\|\xe2\x80|\xe2\x81|\xef\xbb"
 )
 
 
 def check_tree(data: bytes) -> tuple[Iterator[Finding], TreeLinks]:
     """The rules that a tree breaks; and what the tree names, which is complete once those have been looked at."""
     links = TreeLinks()
-    if len(data) > _LARGE_BYTES or not _SOUND.fullmatch(data):
+    entries = _SOUND_ENTRY.findall(data) if len(data) <= _LARGE_BYTES else ()
+    if not entries:
         return _by_entries(data, links), links
-    entries = _ENTRIES.findall(data)
-    names = [name + b"/" if mode == b"40000" else name for mode, name, _ in entries]
-    if names != sorted(names) or _twins(names):
+    modes, names, oids = zip(*entries, strict=True)
+    directories = [number for number, mode in enumerate(modes) if mode == _TREE_MODE]
+    keys = list(names)
+    for number in directories:
+        keys[number] += b"/"
+    joined = b"\0%b\0" % b"\0".join(keys)
+    entry_bytes = len(b"".join(modes)) + len(joined) - 1 - len(directories) + len(entries) * (OID_BYTES + 1)
+    if entry_bytes != len(data) or not _in_order(keys, [names[number] for number in directories]):
         return _by_entries(data, links), links
-    links.trees = {oid for mode, _, oid in entries if mode == b"40000"}
-    links.blobs = {oid for mode, _, oid in entries if mode[:2] in (b"10", b"12")}
-    return _odd_names(names, entries, links), links
+    links.trees = [oids[number] for number in directories]
+    files = set(modes).isdisjoint(_NO_FILES)
+    links.blobs = oids if files else [oid for mode, oid in zip(modes, oids, strict=True) if mode not in _NO_FILES]
+    return _odd_names(joined, entries, links), links
 
 
-def _odd_names(names: list[bytes], entries: list[tuple[bytes, bytes, bytes]], links: TreeLinks) -> Iterator[Finding]:
-    """Look at those entries of a tree in good order whose names may be dangerous."""
-    joined = b"\0%b\0" % b"\0".join(names)
+def _in_order(keys: list[bytes], directories: list[bytes]) -> bool:
+    """Whether *keys* ascend, and no directory has a file's name. *keys* mark directories with a slash."""
+    ascending = all(map(operator.lt, keys, islice(keys, 1, None)))
+    return ascending and not any(keys[bisect_left(keys, name)] == name for name in directories)
+
+
+def _odd_names(joined: bytes, entries: list[tuple[bytes, bytes, bytes]], links: TreeLinks) -> Iterator[Finding]:
+    """Look at those entries of a tree in good order whose names may be dangerous. *joined*: all names, between NULs."""
     number, at = -1, 0
-    for odd in _ODD_NAME.finditer(joined):
+    for odd in _ODD_NAME.finditer(joined.lower()):
         begun = joined.count(0, at, odd.start() + 1)
         if begun:
             number, at = number + begun, odd.start() + 1
@@ -328,16 +345,13 @@ def _odd_names(names: list[bytes], entries: list[tuple[bytes, bytes, bytes]], li
             yield from _entry(mode, TreeEntry(int(mode, 8), name, ObjectId(oid)), links)
 
 
-def _twins(names: list[bytes]) -> bool:
-    """Whether a file and a directory, or two entries, share a name. *names* mark directories with a slash."""
-    distinct = set(names)
-    return len(distinct) != len(names) or any(name[-1:] == b"/" and name[:-1] in distinct for name in names)
-
-
 def _by_entries(data: bytes, links: TreeLinks) -> Iterator[Finding]:
     """Look at one entry after the other, holding no more than that."""
     before = b""
     files: list[bytes] = []  # whose names the last entry's begins with: a directory may be the twin of any of them
+    trees: set[bytes] = set()
+    blobs: set[bytes] = set()
+    links.trees, links.blobs = trees, blobs
     unsorted = twins = False
     at = 0
     while at < len(data):
@@ -347,10 +361,15 @@ def _by_entries(data: bytes, links: TreeLinks) -> Iterator[Finding]:
             return
         at = match.end()
         mode, name, oid = match.groups()
-        if mode in _USUAL_MODES and any(oid) and not _ODD_NAME.search(b"\0%b\0" % name) and b"/" not in name:
-            (links.trees if mode == b"40000" else links.blobs).add(oid)
+        if mode in _USUAL_MODES and any(oid) and not _ODD_NAME.search(b"\0%b\0" % name.lower()) and b"/" not in name:
+            (trees if mode == _TREE_MODE else blobs).add(oid)
         else:
-            yield from _entry(mode, TreeEntry(int(mode, 8), name, ObjectId(oid)), links)
+            entry = TreeEntry(int(mode, 8), name, ObjectId(oid))
+            yield from _entry(mode, entry, links)
+            if _is_directory(entry.mode):
+                trees.add(oid)
+            elif entry.mode & 0o170000 in (_MODE_FILE, _MODE_SYMLINK):
+                blobs.add(oid)
         directory = _is_directory(int(mode, 8))
         key = name + b"/" if directory else name
         while files and not key.startswith(files[-1]):
@@ -387,10 +406,6 @@ def _entry(mode: bytes, entry: TreeEntry, links: TreeLinks) -> Iterator[Finding]
         links.gitmodules.add(entry.oid)
     if is_gitattributes(name) and not symlink:
         links.gitattributes.add(entry.oid)
-    if _is_directory(entry.mode):
-        links.trees.add(entry.oid)
-    elif entry.mode & 0o170000 in (_MODE_FILE, _MODE_SYMLINK):
-        links.blobs.add(entry.oid)
 
 
 def _is_directory(mode: int) -> bool:

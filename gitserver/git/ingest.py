@@ -7,6 +7,7 @@ together with what the repository holds already.
 from binascii import crc32
 from collections.abc import Iterable, Iterator
 from hashlib import sha1, sha256
+from itertools import chain
 from zlib import compress
 
 from gitserver.core.errors import Conflict
@@ -113,15 +114,16 @@ class IncomingPack:
     def _lay_out(self, borrowed: list[ObjectId]) -> None:
         """Complete a thin pack, and put trailer and index where a stored pack has them."""
         table = self._table
-        rows = list(self._rows())
-        own = {row[0] for row in rows} if borrowed else set()
-        rows += [self._append(oid) for oid in borrowed if oid not in own]
-        self.object_count = len(rows)
-        self._header = pack_header(len(rows))
-        checksum = self._checksum() if len(rows) != len(table) else table.checksum
+        outside = set(borrowed)
+        if outside:
+            outside.difference_update(map(table.oid, range(len(table))))
+        appended = [self._append(oid) for oid in borrowed if oid in outside]
+        self.object_count = len(table) + len(appended)
+        self._header = pack_header(self.object_count)
+        checksum = self._checksum() if appended else table.checksum
         self._spool.write(checksum)
         self.pack_bytes = self._spool.size
-        self._spool.write(build_index(rows, checksum))
+        self._spool.write(build_index(chain(self._rows(), appended), checksum))
         pack = Pack("incoming", self._spool, self.pack_bytes)
         self._came = ObjectStore((pack,))
         self.objects = ObjectStore((pack, *self._held.packs))

@@ -13,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from hashlib import sha1
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 from gitserver.core.errors import Unavailable
 from gitserver.git.objects import OID_BYTES, Kind, ObjectId
@@ -40,34 +40,50 @@ def build_index(rows: Iterable[tuple[bytes, int, int, int, int]], checksum: byte
     Raises:
         PackDamaged: the same object stands twice in the pack.
     """
-    ordered = sorted(rows)
-    for before, after in pairwise(ordered):
-        if before[0] == after[0]:
-            raise PackDamaged(f"the same object {after[0].hex()} appears twice in the pack")
+    names: list[bytes] = []  # each with its row's number behind it: what is sorted holds little memory
+    offsets, crcs, kinds, sizes = array("Q"), array("I"), bytearray(), array("I")
+    for number, (oid, offset, crc, kind, size) in enumerate(rows):
+        names.append(oid + number.to_bytes(4, "big"))
+        offsets.append(offset)
+        crcs.append(crc)
+        kinds.append(kind)
+        sizes.append(min(size, _UNSIZED))
+    names.sort()
     counts = [0] * 256
-    for oid, *_ in ordered:
-        counts[oid[0]] += 1
-    offsets, large = array("I"), array("Q")
-    for _, offset, *_ in ordered:
-        if offset < _LARGE_OFFSET:
-            offsets.append(offset)
-        else:
-            offsets.append(_LARGE_OFFSET | len(large))
-            large.append(offset)
+    before = b""
+    for name in names:
+        counts[name[0]] += 1
+        if name.startswith(before) and before:
+            raise PackDamaged(f"the same object {before.hex()} appears twice in the pack")
+        before = name[:OID_BYTES]
+    order = array("I", (int.from_bytes(name[OID_BYTES:], "big") for name in names))
+    short, large = _offset_columns(offsets[number] for number in order)
     body = b"".join(
         (
             _MAGIC,
             _big_endian(array("I", accumulate(counts))),
-            b"".join(oid for oid, *_ in ordered),
-            _big_endian(array("I", (crc for _, _, crc, _, _ in ordered))),
-            _big_endian(offsets),
+            b"".join(name[:OID_BYTES] for name in names),
+            _big_endian(array("I", (crcs[number] for number in order))),
+            _big_endian(short),
             _big_endian(large),
             checksum,
         )
     )
-    kinds = bytes(kind for *_, kind, _ in ordered)
-    sizes = _big_endian(array("I", (min(size, _UNSIZED) for *_, size in ordered)))
-    return b"".join((body, sha1(body, usedforsecurity=False).digest(), kinds, sizes))
+    trailer = sha1(body, usedforsecurity=False).digest()
+    sorted_sizes = _big_endian(array("I", (sizes[number] for number in order)))
+    return b"".join((body, trailer, bytes(kinds[number] for number in order), sorted_sizes))
+
+
+def _offset_columns(offsets: Iterable[int]) -> tuple["array[int]", "array[int]"]:
+    """The column of offsets, and the one of those that do not fit it."""
+    short, large = array("I"), array("Q")
+    for offset in offsets:
+        if offset < _LARGE_OFFSET:
+            short.append(offset)
+        else:
+            short.append(_LARGE_OFFSET | len(large))
+            large.append(offset)
+    return short, large
 
 
 class PackIndex:
