@@ -11,6 +11,7 @@ import click
 from gitserver.cli.options import EXIT_CODES, Exit
 from gitserver.config import InvalidSetting, Unusable
 from gitserver.core.errors import Failure
+from gitserver.process import leave_no_core
 
 _COMMANDS = {  # name: where it is; imported only when it is asked for, so that every command starts fast
     "admin": "gitserver.cli.admin:admin",
@@ -69,6 +70,7 @@ def gitserver() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
+    leave_no_core()
     given = sys.argv[1:] if arguments is None else arguments
     sys.exit(run(given))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,31 @@ def copy(house: House, tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("backup") / "good"
     backup(house.config, house.services, where, print)
     return where
+
+
+# Somebody else on the machine
+
+
+def test_no_process_of_the_server_leaves_its_memory_in_a_core_file(house: House) -> None:
+    processes = [Path("/proc") / str(number) for number in house.processes()]
+
+    limits = [
+        re.findall(r"^Max core file size +(\S+)", (one / "limits").read_text(), re.MULTILINE) for one in processes
+    ]
+    chosen = [int((one / "coredump_filter").read_text(), 16) for one in processes]
+
+    assert len(processes) >= 5
+    assert limits == [["0"]] * len(processes)
+    assert chosen == [0] * len(processes)
+
+
+def test_no_secret_is_in_a_command_line_and_no_file_is_open_to_others(house: House) -> None:
+    private = [path for top in (house.data, house.config.key_directory) for path in (top, *top.rglob("*"))]
+
+    open_to_others = {path.suffix for path in private if path.stat().st_mode & 0o077}
+
+    assert open_to_others <= {".pem", ".pub"}  # certificates and public keys, in directories that are closed
+    assert not any(house.git_credential().password in words for words in house.processes().values())
 
 
 # Backups that somebody else had in hand
