@@ -449,6 +449,7 @@ def test_requests_beyond_the_limit_are_told_to_come_back(quick: Server, crowd: E
         (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
     ],
 )
 def test_heads_that_are_too_long_or_ambiguous_are_refused(patient: Server, request_head: bytes, status: int) -> None:

@@ -86,6 +86,9 @@ class Exchange:
         if _speaks_1_1(request) and not any(name == "HOST" for name, _ in request.headers):
             connection.send(refusal(400, "the request has no Host header"))  # RFC 9112 section 3.2
             return False
+        if _is_coded_twice(request):
+            connection.send(refusal(*_verdict(errors.UnsupportedTransferCoding(""))))
+            return False
         body = _body(request, connection)
         reply = Reply(connection, request)
         incoming = Input(body, reply, expected=_expects(request))
@@ -360,6 +363,11 @@ def _verdict(wrong: Exception) -> tuple[int, str]:
 
 def _speaks_1_1(request: Request) -> bool:
     return request.version is not None and request.version >= (1, 1)
+
+
+def _is_coded_twice(request: Request) -> bool:
+    """Whether the body is in another transfer coding below the chunks: the parser lets it pass, undecoded."""
+    return any(name == "TRANSFER-ENCODING" and value.strip().lower() != "chunked" for name, value in request.headers)
 
 
 def _expects(request: Request) -> bool:
