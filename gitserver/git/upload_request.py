@@ -58,6 +58,7 @@ class FetchRequest:
     wants: dict[ObjectId, None] = field(default_factory=dict)
     want_refs: dict[bytes, None] = field(default_factory=dict)
     haves: dict[ObjectId, None] = field(default_factory=dict)
+    heard: int = 0  # have lines
     ends: dict[ObjectId, None] = field(default_factory=dict)  # the client's shallow commits
     depth: int = 0
     relative: bool = False
@@ -103,7 +104,9 @@ class FetchRequest:
     def have(self, value: bytes) -> ObjectId:
         """Take an object that the client has."""
         oid = read_oid(value)
-        _capped(self.haves, self.limits.haves, "have lines", "sent")
+        self.heard += 1  # repeated ones too: each may cost an answer
+        if self.heard > self.limits.haves:
+            raise TooMuch(f"upload-pack: no more than {self.limits.haves} have lines may be sent")
         self.haves[oid] = None
         return oid
 

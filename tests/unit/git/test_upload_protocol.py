@@ -331,6 +331,7 @@ def test_every_cap_holds_with_a_clear_refusal(origin: Origin) -> None:
     requests = [
         fetch_v2(*(b"want " + one for one in many)),
         fetch_v2(b"want " + tip, *(b"have " + one for one in many)),
+        fetch_v2(b"want " + tip, *(b"have " + tip for _ in many)),
         fetch_v2(b"want " + tip, *(b"shallow " + one for one in many)),
         fetch_v2(b"want " + tip, *(b"deepen-not " + one for one in many)),
         fetch_v2(*(b"want-ref refs/" + one for one in many)),
