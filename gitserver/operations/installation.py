@@ -144,10 +144,14 @@ def write_private(path: Path, text: bytes) -> None:
     """Write *path*, mode 0600, durably and at once: it is never half there."""
     beside = path.with_name(path.name + ".new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError:
+        beside.unlink()
+        raise
     beside.rename(path)
     sync_directory(path.parent)
 

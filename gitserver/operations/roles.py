@@ -5,6 +5,7 @@ for people. Each role imports only what it needs, so that a restart serves at on
 """
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from gitserver.config import Address, Config, parse_address
 from gitserver.core.errors import Failure, Unavailable
 from gitserver.operations.log import log_to_stderr
 from gitserver.process import die_with_parent
+
+
+_log = logging.getLogger(__name__)
 
 
 class CannotListen(Unavailable):
@@ -106,7 +110,10 @@ def _serve_ssh(config: Config, address: Address, announce: Announce) -> None:
         trusted_proxies=config.ssh.trusted_proxies,
     )
     host_keys = load_host_keys(config.host_keys)
-    write_known_hosts(config, [key.public for key in host_keys])
+    try:
+        write_known_hosts(config, [key.public for key in host_keys])
+    except OSError as unwritable:  # on a full disk people still want to read
+        _log.warning("cannot keep %s up to date: %s", config.known_hosts, unwritable.strerror)
     app.check_database(config)
     services = app.build(config)
     try:
