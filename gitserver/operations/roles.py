@@ -17,7 +17,6 @@ from gitserver.core.errors import Failure, Unavailable
 from gitserver.operations.log import log_to_stderr
 from gitserver.process import die_with_parent
 
-
 _log = logging.getLogger(__name__)
 
 
