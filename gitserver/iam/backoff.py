@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from gitserver.core.addresses import network_of
 from gitserver.core.clock import Clock
 from gitserver.core.errors import TooMuch
-from gitserver.journal.failures import network_of
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")

@@ -7,11 +7,12 @@ Invariants:
   into the wrong field.
 """
 
-import ipaddress
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
+
+from gitserver.core.addresses import network_of
 
 WINDOW = timedelta(minutes=1)
 ADDRESSES = 1024  # tracked at once
@@ -34,23 +35,6 @@ class FailureCount:
     last: datetime
     methods: tuple[str, ...]
     claimed: tuple[str, ...]
-
-
-def network_of(address: str) -> str:
-    """The part of *address* that one customer holds: all of an IPv4 address, the /64 of an IPv6 address.
-
-    An IPv4 address written as IPv6 counts as IPv4. Text that is no address at all (``local``, a UNIX socket) is cut
-    to 64 characters and stands for itself.
-    """
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address[:64]
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 class FailureTally:

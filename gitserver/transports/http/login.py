@@ -8,6 +8,7 @@ from typing import Protocol
 
 from flask import Request
 
+from gitserver.core.addresses import TrustedProxies, plain_address
 from gitserver.core.caller import Caller
 from gitserver.core.errors import Denied, Invalid
 from gitserver.core.ids import RequestId
@@ -19,8 +20,6 @@ MAX_USER_NAME_CHARS = 256
 MAX_PASSWORD_CHARS = 1024
 MAX_HOPS = 32
 CALLER = "gitserver.caller"  # environ key, for the access log
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class InvalidProxy(Invalid):
@@ -49,7 +48,7 @@ class Login:
 
     def __init__(self, credentials: GitCredentials, trusted_proxies: Sequence[str], realm: str) -> None:
         self._credentials = credentials
-        self._trusted = [_network(entry) for entry in trusted_proxies]
+        self._trusted = TrustedProxies(_checked(entry) for entry in trusted_proxies)
         self._realm = realm
 
     def caller(self, request: Request) -> Caller:
@@ -71,9 +70,9 @@ class Login:
 
     def address(self, request: Request) -> str:
         """Where *request* comes from: the last hop that is not a trusted proxy."""
-        peer: str = request.environ["REMOTE_ADDR"]
+        peer: str = _address(request.environ["REMOTE_ADDR"]) or request.environ["REMOTE_ADDR"]
         hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")[-MAX_HOPS:]]
-        while self._trusts(peer) and hops:
+        while peer in self._trusted and hops:
             hop = _address(hops.pop())
             if hop is None:
                 break
@@ -99,23 +98,17 @@ class Login:
             raise Unauthenticated("the user name or the password is too long to be one of ours", self._realm)
         return user_name, Secret(password)
 
-    def _trusts(self, address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._trusted)
 
-
-def _network(entry: str) -> Network:
+def _checked(entry: str) -> str:
     try:
-        return ipaddress.ip_network(entry, strict=False)
+        ipaddress.ip_network(entry, strict=False)
     except ValueError as wrong:
         raise InvalidProxy(entry) from wrong
+    return entry
 
 
 def _address(hop: str) -> str | None:
     try:
-        return str(ipaddress.ip_address(hop))
+        return str(plain_address(hop))
     except ValueError:
         return None

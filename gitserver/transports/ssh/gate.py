@@ -8,10 +8,9 @@ without costing more than a file descriptor. A flood from one address therefore 
 import threading
 import time
 from collections import Counter
-from ipaddress import IPv6Address, ip_network
 from typing import Protocol
 
-from gitserver.transports.ssh.proxy import plain_address
+from gitserver.core.addresses import network_of
 
 PATIENCE_S = 5.0  # how long the greediest address may keep others waiting
 WAITING_FACTOR = 5  # how many may wait for each that may knock
@@ -105,8 +104,8 @@ class Gate:
 
     def _place(self, guest: Guest) -> Guest | None:
         """Put *guest* in the queue. Returns: who must go for it, perhaps itself."""
-        waiting = Counter(_origin(other.address) for other in self._waiting)
-        origin = _origin(guest.address)
+        waiting = Counter(network_of(other.address) for other in self._waiting)
+        origin = network_of(guest.address)
         if waiting[origin] >= self._limit_each * WAITING_FACTOR:
             return guest
         self._waiting[guest] = time.monotonic()
@@ -114,7 +113,7 @@ class Gate:
             return None
         waiting[origin] += 1
         greediest = max(waiting, key=waiting.__getitem__)
-        oldest = next(other for other in self._waiting if _origin(other.address) == greediest)
+        oldest = next(other for other in self._waiting if network_of(other.address) == greediest)
         del self._waiting[oldest]
         return oldest
 
@@ -126,9 +125,9 @@ class Gate:
         with self._lock:
             if len(self._knocking) >= self._limit or len(self._knocking) + len(self._inside) >= self._inside_limit:
                 return None
-            counts = Counter(_origin(other.address) for other in self._knocking)
+            counts = Counter(network_of(other.address) for other in self._knocking)
             for guest in self._waiting:
-                if counts[_origin(guest.address)] < self._limit_each:
+                if counts[network_of(guest.address)] < self._limit_each:
                     del self._waiting[guest]
                     self._knocking[guest] = time.monotonic()
                     return guest
@@ -138,17 +137,9 @@ class Gate:
         """The oldest knocking guest of the address that knocks most, if a modest address waits because of it."""
         if not self._waiting or len(self._knocking) < self._limit:
             return None
-        counts = Counter(_origin(other.address) for other in self._knocking)
+        counts = Counter(network_of(other.address) for other in self._knocking)
         origin, most = counts.most_common(1)[0]
-        if most <= min(counts[_origin(guest.address)] for guest in self._waiting) + 1:
+        if most <= min(counts[network_of(guest.address)] for guest in self._waiting) + 1:
             return None
-        oldest = next(guest for guest in self._knocking if _origin(guest.address) == origin)
+        oldest = next(guest for guest in self._knocking if network_of(guest.address) == origin)
         return oldest if now - self._knocking[oldest] > PATIENCE_S else None
-
-
-def _origin(address: str) -> str:
-    """What counts as one address: IPv6 hosts choose freely within their /64."""
-    plain = plain_address(address)
-    if isinstance(plain, IPv6Address):
-        return str(ip_network((plain, 64), strict=False))
-    return str(plain)

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from gitserver.core.addresses import TrustedProxies, plain_address
 from gitserver.transports.ssh.connection import Connection, Refused
 from gitserver.transports.ssh.gate import Gate
 from gitserver.transports.ssh.host_keys import HostKey
-from gitserver.transports.ssh.proxy import ProxyHeaderRefused, TrustedProxies, plain_address, read_header
+from gitserver.transports.ssh.proxy import ProxyHeaderRefused, read_header
 from gitserver.transports.ssh.server import Authenticator
 from gitserver.transports.ssh.session import Access
 from gitserver.transports.ssh.settings import SshSettings

@@ -9,43 +9,18 @@ Source: https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt, versions 1 
 import socket
 import struct
 import time
-from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 
+from gitserver.core.addresses import plain_address
 from gitserver.core.errors import Invalid
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # of version 2
 MAX_TEXT_BYTES = 107  # of version 1, its line end included
 MAX_BINARY_BYTES = 2048  # of version 2's addresses and extensions; no real proxy comes near
 
-Network = IPv4Network | IPv6Network
-
 
 class ProxyHeaderRefused(Invalid):
     """A trusted proxy did not begin with a PROXY header, or with a broken one."""
-
-
-class TrustedProxies:
-    """Whose PROXY headers count."""
-
-    def __init__(self, networks: Iterable[str]) -> None:
-        """Take addresses and networks such as ``10.0.0.7`` or ``10.1.0.0/16``.
-
-        Raises:
-            ValueError: one of them is neither.
-        """
-        self._networks = [ip_network(text, strict=False) for text in networks]
-
-    def __contains__(self, address: object) -> bool:
-        return any(plain_address(str(address)) in network for network in self._networks)
-
-
-def plain_address(text: str) -> IPv4Address | IPv6Address:
-    """The address, without a zone, and an IPv4 address that was mapped into IPv6 as itself."""
-    address = ip_address(text.partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
 
 
 def read_header(sock: socket.socket, timeout_s: float) -> str | None:

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gitserver.journal.failures import ADDRESSES, OTHERS, WINDOW, FailureTally, network_of
+from gitserver.core.addresses import network_of
+from gitserver.journal.failures import ADDRESSES, OTHERS, WINDOW, FailureTally
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -8,7 +8,8 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from gitserver.transports.ssh.proxy import SIGNATURE, ProxyHeaderRefused, TrustedProxies, read_header
+from gitserver.core.addresses import TrustedProxies
+from gitserver.transports.ssh.proxy import SIGNATURE, ProxyHeaderRefused, read_header
 from tests.unit.transports.ssh.ssh_house import House, run
 
 
