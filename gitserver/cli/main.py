@@ -1,5 +1,6 @@
 """The command ``gitserver``: finds the subcommand, and turns failures into sentences and exit codes."""
 
+import errno
 import importlib
 import os
 import sys
@@ -36,6 +37,13 @@ _WHAT = {  # what `gitserver --help` says of them without importing them
     "restore": "Make a data directory from a backup.",
     "serve": "Serve git over HTTPS and SSH.",
     "verify": "Open every blob, check every pack and ref.",
+}
+_REFUSALS = {  # what the system refuses without anything being wrong here, and what to do
+    errno.EACCES: "run as a user who may do this",
+    errno.EPERM: "run as a user who may do this",
+    errno.EROFS: "choose another place",
+    errno.ENOSPC: "make room, or choose another place",
+    errno.EDQUOT: "make room, or choose another place",
 }
 
 
@@ -99,6 +107,10 @@ def run(arguments: list[str]) -> int:
         _tell(f"Error: {failure}", debug)
         return Exit.UNUSABLE if isinstance(failure, InvalidSetting | Unusable) else Exit.FAILED
     except Exception as bug:
+        if isinstance(bug, OSError) and bug.errno in _REFUSALS:
+            where = f"{bug.filename}: " if bug.filename else ""
+            _tell(f"Error: {where}{bug.strerror}; {_REFUSALS[bug.errno]}", debug)
+            return Exit.FAILED
         _tell(f"Error: this is a bug in gitserver ({type(bug).__name__}); --debug shows where", debug)
         return Exit.BUG
     return result if isinstance(result, int) else Exit.DONE

@@ -98,7 +98,7 @@ def backup(config: Config, services: Services, target: Path, progress: Progress)
         if target.resolve().is_relative_to(own.resolve()):
             raise InsideItself(target, own)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise NotEmpty(target, "is not empty and was left as it is")
+        raise NotEmpty(target, "is not empty and was left as it is", "choose an empty or new directory")
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = {name: copy_file(config.data / name, target / name) for name in _PUBLIC if (config.data / name).exists()}
     blobs: dict[str, Sum] = {}

@@ -62,7 +62,11 @@ def examine(config: Config, only: str | None = None) -> Iterator[Finding]:
         try:
             yield from check(config)
         except Failure as failure:
-            yield Finding(name, "FAIL", str(failure), "see the sentence before this one")
+            what, _, fix = str(failure).rpartition("; ")
+            yield Finding(name, "FAIL", what or fix, fix)
+        except FileNotFoundError as absent:
+            fix = "bring it back: gitserver keys restore FILE if it is a key, else from a backup"
+            yield Finding(name, "FAIL", f"{absent.filename} is missing", fix)
         except OSError as refused:
             yield Finding(name, "FAIL", f"cannot look: {refused}", "run the doctor as the user who runs the server")
 

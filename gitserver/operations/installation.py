@@ -22,6 +22,7 @@ from gitserver.core.secret import Secret
 from gitserver.operations.guard import MARKER
 
 ADMINISTRATOR = "admin"
+_ANOTHER = "choose an empty or new directory with --data"
 
 
 class NotEmpty(Unusable):
@@ -29,8 +30,8 @@ class NotEmpty(Unusable):
 
     code = "NotEmpty"
 
-    def __init__(self, directory: Path, what: str) -> None:
-        super().__init__(f"{directory} {what}; choose an empty or new directory with --data")
+    def __init__(self, directory: Path, what: str, instead: str = _ANOTHER) -> None:
+        super().__init__(f"{directory} {what}; {instead}")
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,18 @@ def install(data: Path, wishes: Wishes, environ: dict[str, str], progress: Calla
     return Installation(config, account, administrator, host_keys)
 
 
-def claim(*directories: Path) -> None:
+def claim(*directories: Path, instead: str = _ANOTHER) -> None:
     """Make *directories* (mode 0700) and mark them unfinished; start over where they are marked already.
+
+    Args:
+        directories: which.
+        instead: what the operator is told to do where one is taken.
 
     Raises:
         NotEmpty: one holds something and bears no mark; then none was touched.
     """
     for directory in directories:
-        _check_free(directory)
+        _check_free(directory, instead)
     for directory in directories:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
@@ -174,13 +179,13 @@ def operator(account: AccountId) -> Caller:
     return local_caller(account, login)
 
 
-def _check_free(directory: Path) -> None:
+def _check_free(directory: Path, instead: str) -> None:
     if not directory.exists() or (directory / MARKER).exists():
         return
     if (directory / FILE_NAME).exists():
-        raise NotEmpty(directory, "is a gitserver data directory already and was left as it is")
+        raise NotEmpty(directory, "is a gitserver data directory already and was left as it is", instead)
     if not directory.is_dir() or any(directory.iterdir()):
-        raise NotEmpty(directory, "is not empty and was left as it is")
+        raise NotEmpty(directory, "is not empty and was left as it is", instead)
 
 
 def _clear(directory: Path) -> None:

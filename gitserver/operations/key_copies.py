@@ -29,7 +29,7 @@ def copy_keys(config: Config, target: Path) -> Path:
 
     Args:
         config: the settings.
-        target: a file that does not exist yet, or a directory to make it in.
+        target: a file that does not exist yet (nor need its directory), or a directory to make it in.
 
     Returns:
         The file.
@@ -38,6 +38,7 @@ def copy_keys(config: Config, target: Path) -> Path:
         FileExistsError: there is such a file.
     """
     file = target / f"{config.data.name}-keys.tar" if target.is_dir() else target
+    file.absolute().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with new_private_file(file) as opened:
         with tarfile.open(fileobj=opened, mode="w", format=tarfile.PAX_FORMAT) as archive:
             for path in _key_files(config.key_directory):
@@ -55,10 +56,11 @@ def restore_keys(config: Config, file: Path) -> None:
         NotAKeyCopy: *file* is no such copy.
         NotEmpty: there is something in the key directory.
     """
+    aside = config.key_directory.with_name(config.key_directory.name + ".old")
     try:
         with tarfile.open(file, mode="r:") as archive:
             members = _members(file, archive)
-            claim(config.key_directory)
+            claim(config.key_directory, instead=f"move it aside first: mv {config.key_directory} {aside}")
             for member in members:
                 _extract(archive, member, config.key_directory)
     except tarfile.TarError as malformed:

@@ -607,6 +607,41 @@ def test_a_copy_of_the_keys_does_not_replace_a_file(still: House, tmp_path: Path
     assert (tmp_path / "keys.tar").read_text() == "something else"
 
 
+def test_a_copy_of_the_keys_makes_the_directory_it_goes_to(still: House, tmp_path: Path) -> None:
+    still.cli("keys", "backup", str(tmp_path / "elsewhere" / "today" / "keys.tar"))
+
+    assert (tmp_path / "elsewhere" / "today" / "keys.tar").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "elsewhere" / "today").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_lost_master_key_comes_back_as_the_messages_say(new_house: NewHouse, tmp_path: Path) -> None:
+    house = new_house()
+    keys = house.root / "data.keys"
+    house.cli("keys", "backup", str(tmp_path / "keys.tar"))
+    (keys / "master.key").unlink()
+
+    examined = house.cli("doctor", "--only", "keys", check=False)
+    refused = house.cli("keys", "restore", str(tmp_path / "keys.tar"), check=False)
+    keys.rename(f"{keys}.old")
+    house.cli("keys", "restore", str(tmp_path / "keys.tar"))
+
+    assert "fix: bring it back from your key backup with: gitserver keys restore FILE" in examined.stdout
+    assert refused.returncode == 3
+    assert f"move it aside first: mv {keys} {keys}.old" in refused.stderr
+    assert house.cli("doctor", "--only", "keys").returncode == 0
+
+
+def test_the_doctor_names_a_file_that_is_missing(tmp_path: Path) -> None:
+    house = made_at(tmp_path / "house")
+    key = tmp_path / "house" / "data.keys" / "tls" / "server.key"
+    key.unlink()
+
+    done = house.cli("doctor", "--only", "tls", check=False)
+
+    assert f"{key} is missing" in done.stdout
+    assert "gitserver keys restore FILE" in done.stdout
+
+
 def test_a_database_that_is_up_to_date_is_left_alone(still: House) -> None:
     done = still.cli("db", "upgrade")
 
