@@ -97,6 +97,7 @@ class Supervisor:
                 self._start_due()
                 self._wait(wake_up, self._next_start())
                 self._reap()
+            _log.info("stopping; what runs may finish, a second signal ends it")
         finally:
             self._stop(wake_up)
             for number, handler in handlers.items():
@@ -200,8 +201,9 @@ class Supervisor:
         deadline = time.monotonic() + self.graceful_stop_s
         while self._running() and len(self._signals) <= max(heard, 1) and time.monotonic() < deadline:
             self._wait(wake_up, deadline - time.monotonic())
+        why = "did not stop in time and is killed" if time.monotonic() >= deadline else "is killed at the second signal"
         for child in self._running():
-            _log.warning("%s did not stop in time and is killed", child.role.name)
+            _log.warning("%s %s", child.role.name, why)
         for child in self._children:
             if child.process is not None:
                 _kill_group(child.process.pid)

@@ -24,7 +24,10 @@ class CannotListen(Unavailable):
     """The address is taken, or is not this machine's."""
 
     def __init__(self, address: Address, why: OSError) -> None:
-        super().__init__(f"cannot listen on {address}: {why.strerror}; stop what uses it or choose another address")
+        super().__init__(
+            f"cannot listen on {address}: {why.strerror}; stop what uses it, or choose another with "
+            "ssh.listen in gitserver.toml, or with --ssh"
+        )
 
 
 Announce = Callable[[Address | None], None]

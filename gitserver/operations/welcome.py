@@ -25,6 +25,7 @@ def welcome(made: Installation) -> str:
         f"  password           {administrator.password.reveal()}",
         f"  access key id      {administrator.access_key_id}",
         f"  secret access key  {administrator.secret_access_key.reveal()}",
+        "They are for the console and the API to come. Git takes a git credential or an SSH key: see below.",
         "",
         f"HTTPS  {config.public_url}   CA file {config.ca_certificate}",
         f"SSH    {config.ssh_url}",

@@ -25,7 +25,10 @@ class CannotListen(Unavailable):
     """The address is taken, or is not this machine's."""
 
     def __init__(self, host: str, port: int, why: str) -> None:
-        super().__init__(f"cannot listen on {host}:{port}: {why}; stop what uses it or choose another address")
+        super().__init__(
+            f"cannot listen on {host}:{port}: {why}; stop what uses it, or choose another with https.listen in "
+            "gitserver.toml, or with --https"
+        )
 
 
 class UnusableCertificate(Invalid):
