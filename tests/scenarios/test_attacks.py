@@ -13,6 +13,7 @@ from http.client import HTTPSConnection
 from io import BytesIO
 from pathlib import Path
 from secrets import token_hex
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -103,8 +104,10 @@ def test_control_characters_forge_no_line_in_the_log(house: House, connection: H
 
     _asked(connection, f"web%0a%7b%22forged%22%3a%22{mark}%22%7d%1b%5b2J", house.git_credential())
 
-    lines = [line for line in house.log.splitlines() if mark in line]
-    assert lines
+    deadline = monotonic() + 10  # the log is written behind the answer
+    while not (lines := [line for line in house.log.splitlines() if mark in line]):
+        assert monotonic() < deadline
+        sleep(0.05)
     assert all("gitserver.http.access" in line and "\x1b" not in line for line in lines)
 
 
