@@ -271,8 +271,10 @@ def _https_door(config: Config) -> Iterator[Finding]:
         ):
             sealed.sendall(request)
             status = sealed.recv(64).split(b" ")
-    except ssl.SSLError as refused:
+    except ssl.SSLCertVerificationError as refused:
         yield Finding("doors", "FAIL", f"{url} does not prove who it is: {refused}", _wrong_certificate(config))
+    except ssl.SSLError as refused:
+        yield Finding("doors", "FAIL", f"{url} does not speak TLS as this server does: {refused}", _STRANGER)
     except OSError as refused:
         yield Finding("doors", "FAIL", f"{url} does not answer: {refused}", _not_reached(config, "https"))
     else:
@@ -306,4 +308,4 @@ def _not_reached(config: Config, door: str) -> str:
 def _wrong_certificate(config: Config) -> str:
     if config.https.certificate:
         return "give https.certificate the whole chain, up to an authority that clients trust"
-    return "gitserver keys renew-certificate, then restart the server"
+    return "if another server has this port, stop it; if not: gitserver keys renew-certificate, then restart the server"
