@@ -1,5 +1,6 @@
 """The disk is full: a push says so and changes nothing, reads go on, and nothing is left over."""
 
+import errno
 import os
 import secrets
 import subprocess
@@ -37,7 +38,11 @@ class SmallDisk:
         """Leave room for *but_bytes*, a multiple of 4096, and no more."""
         with self._ballast.open("ab") as ballast:
             while (more := self.free_bytes - but_bytes) > 0:
-                os.posix_fallocate(ballast.fileno(), ballast.seek(0, os.SEEK_END), more)
+                try:
+                    os.posix_fallocate(ballast.fileno(), ballast.seek(0, os.SEEK_END), more)
+                except OSError as refusal:  # the server wrote something meanwhile
+                    if refusal.errno != errno.ENOSPC:
+                        raise
 
     def empty(self) -> None:
         """Make room again."""
