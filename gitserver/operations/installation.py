@@ -90,6 +90,8 @@ def install(data: Path, wishes: Wishes, environ: dict[str, str], progress: Calla
     account = wishes.account or new_account_id()
     text = _settings(account, wishes)
     config = configuration.combine(data, text, environ)
+    if config.keys.directory:  # said in the environment of this one command; the next one must find the keys too
+        text += f"\n[keys]\ndirectory = {json.dumps(str(config.key_directory), ensure_ascii=False)}\n".encode()
     progress(f"Making {data} and {config.key_directory}")
     claim(config.data, config.key_directory)
     write_private(data / FILE_NAME, text)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,16 @@ def test_init_closes_what_it_makes_to_others(still: House) -> None:
 
     assert list(modes.values()) == [0o700, 0o700, 0o600]
     assert all(path.stat().st_mode & 0o077 == 0 for path in private)
+
+
+def test_init_writes_down_where_it_put_the_keys(tmp_path: Path) -> None:
+    elsewhere = str(tmp_path / "elsewhere")
+
+    made = House(tmp_path / "made", settings={"GITSERVER_KEYS_DIRECTORY": elsewhere}, start=False)
+
+    settings = tomllib.loads((made.data / "gitserver.toml").read_text())
+    assert settings["keys"]["directory"] == elsewhere
+    assert (tmp_path / "elsewhere" / "master.key").exists()
 
 
 def test_init_leaves_a_directory_that_holds_something_alone(still: House, tmp_path: Path) -> None:
