@@ -315,8 +315,9 @@ def test_a_fetch_with_many_haves_is_gzipped_by_git(house: House, tmp_path: Path)
     house.git("push", "-q", house.https_url(name), "main", cwd=work)
     clone = tmp_path / "clone"
     house.git("clone", "-q", house.https_url(name), str(clone))
-    for number in range(40):
-        house.git("commit", "-q", "--allow-empty", "-m", str(number), cwd=clone)
+    for number in range(40):  # each newer than the one before, so that git names them in one order
+        newer = {"GIT_COMMITTER_DATE": f"{1_900_000_000 + number} +0000"}
+        house.git("commit", "-q", "--allow-empty", "-m", str(number), cwd=clone, environment=newer)
     house.commit(work, {"b": "b"})
     house.git("push", "-q", house.https_url(name), "main", cwd=work)
 
