@@ -1,9 +1,9 @@
 """Rules on pushes that need the history to be judged."""
 
-import heapq
 from dataclasses import dataclass
 
-from gitserver.git.objects import Kind, ObjectId, commit_links, tag_links
+from gitserver.git.graph import CommitGraph
+from gitserver.git.objects import Kind, ObjectId, tag_links
 from gitserver.git.ref_names import BRANCHES
 from gitserver.git.refs import RefUpdate
 from gitserver.git.store import ObjectStore
@@ -35,17 +35,7 @@ def broken_rule(change: RefUpdate, rules: PushRules, head: bytes | None, objects
 
 def is_ancestor(objects: ObjectStore, old: ObjectId, new: ObjectId) -> bool:
     """Whether commit *old* is *new* itself or comes before it. Newer commits are looked at first."""
-    seen = {new}
-    queue = [(0, new)]
-    while queue:
-        _, oid = heapq.heappop(queue)
-        if oid == old:
-            return True
-        for parent in commit_links(objects.read(oid)[1]).parents:
-            if parent not in seen:
-                seen.add(parent)
-                heapq.heappush(queue, (-commit_links(objects.read(parent)[1]).committed, parent))
-    return False
+    return old in CommitGraph(objects).ancestors([new])
 
 
 def peel(objects: ObjectStore, oid: ObjectId) -> ObjectId | None:

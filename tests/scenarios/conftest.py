@@ -7,6 +7,7 @@ from typing import Protocol
 import pytest
 
 from tests.house import House
+from tests.scenarios.clients.sample import make_sample
 
 
 class NewHouse(Protocol):
@@ -37,3 +38,17 @@ def new_house(tmp_path: Path) -> Iterator[NewHouse]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bare repository with a bit of everything; see tests/scenarios/clients/sample.py."""
+    return make_sample(tmp_path_factory.mktemp("sample") / "sample.git")
+
+
+@pytest.fixture(scope="session")
+def stocked(house: House, sample: Path) -> str:
+    """The name of a repository at the server that holds the sample."""
+    name = house.repository()
+    house.git("push", "-q", "--mirror", house.https_url(name), cwd=sample)
+    return name

@@ -18,7 +18,6 @@ from tests.scenarios.clients.git_client import Git, GitOverParamiko, GitV0, GitV
 from tests.scenarios.clients.isomorphic_client import Isomorphic
 from tests.scenarios.clients.jgit_client import JGit
 from tests.scenarios.clients.pygit2_client import Pygit2
-from tests.scenarios.clients.sample import make_sample
 
 CLIENTS: tuple[type[Client], ...] = (Git, GitV1, GitV0, GitOverParamiko, Dulwich, Pygit2, JGit, Isomorphic)
 COLUMNS = [(client, door) for client in CLIENTS for door in client.doors]
@@ -90,18 +89,6 @@ class Desk:
 @pytest.fixture(scope="session")
 def key(house: House) -> Key:
     return house.ssh_key()
-
-
-@pytest.fixture(scope="session")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_sample(tmp_path_factory.mktemp("sample") / "sample.git")
-
-
-@pytest.fixture(scope="session")
-def stocked(house: House, sample: Path) -> str:
-    name = house.repository()
-    house.git("push", "-q", "--mirror", house.https_url(name), cwd=sample)
-    return name
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.house import House, Key
-from tests.scenarios.clients.sample import DAY_S, EPOCH, make_sample
+from tests.scenarios.clients.sample import DAY_S, EPOCH
 
 COMMITS = 20  # reachable from the sample's main
 
@@ -61,18 +61,6 @@ class Place:
 @pytest.fixture(scope="module")
 def key(house: House) -> Key:
     return house.ssh_key(house.user())
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_sample(tmp_path_factory.mktemp("sample") / "sample.git")
-
-
-@pytest.fixture(scope="module")
-def stocked(house: House, sample: Path) -> str:
-    name = house.repository()
-    house.git("push", "-q", "--mirror", house.https_url(name), cwd=sample)
-    return name
 
 
 @pytest.fixture(

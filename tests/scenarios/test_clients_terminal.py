@@ -12,24 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.house import Credential, House, Key
-from tests.scenarios.clients.sample import make_sample
 
 
 @pytest.fixture(scope="module")
 def key(house: House) -> Key:
     return house.ssh_key(house.user())
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_sample(tmp_path_factory.mktemp("sample") / "sample.git")
-
-
-@pytest.fixture(scope="module")
-def stocked(house: House, sample: Path) -> str:
-    name = house.repository()
-    house.git("push", "-q", "--mirror", house.https_url(name), cwd=sample)
-    return name
 
 
 # HTTPS
